@@ -1,0 +1,5 @@
+"""``python -m oomol_connect_sdk``: the command line."""
+
+from .cli import main
+
+main()

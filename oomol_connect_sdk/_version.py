@@ -1,0 +1,3 @@
+"""The version of this distribution, read by the build as well."""
+
+__version__ = "2.0.0.dev0"

@@ -1,0 +1,154 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterator, Tuple
+
+import click
+
+from .._version import __version__
+from ..errors import OomolConnectError
+from .inputs import parse_inputs
+from .target import Target
+
+#: Exit status after Ctrl-C, as shells count it: 128 + the signal's number.
+INTERRUPTED = 128 + signal.SIGINT
+
+_PACKAGE = click.option(
+    "--package",
+    "-p",
+    "packages",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="A package directory, or a directory of packages. May be given several times.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="oomol-connect-sdk")
+def commands() -> None:
+    """Run OOMOL blocks and flows, and serve them."""
+
+
+@commands.command()
+@click.argument("target")
+@click.option(
+    "--input",
+    "-i",
+    "inputs",
+    multiple=True,
+    metavar="HANDLE=VALUE",
+    help="""\
+One input. VALUE is read as JSON where it is JSON, else as text. NODE.HANDLE=VALUE is an input of
+one node of a flow.""",
+)
+@click.option(
+    "--inputs-file",
+    type=click.File("rb"),
+    help="A JSON file with the inputs, in any of the three input formats; - is standard input.",
+)
+@_PACKAGE
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(file_okay=False),
+    help="Keep the local server's tasks here.",
+)
+@click.option("--base-url", envvar="OOMOL_CONNECT_BASE_URL", help="The server to run on.")
+@click.option("--token", envvar="OOMOL_CONNECT_API_TOKEN", help="The server's token.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), help="Stop the task after this many seconds."
+)
+@click.option("--quiet", "-q", is_flag=True, help="Show neither progress nor logs.")
+def run(
+    target: str,
+    inputs: Tuple[str, ...],
+    inputs_file: Any,
+    packages: Tuple[str, ...],
+    data_dir: str | None,
+    base_url: str | None,
+    token: str | None,
+    timeout: float | None,
+    quiet: bool,
+) -> None:
+    """Run a block or a flow and print its result as JSON.
+
+    TARGET is PATH::NAME for a block or flow of the package in the directory PATH: a server is
+    started for it and ends with it. PACKAGE::NAME runs on the server that --base-url names, or
+    among the packages that --package names.
+
+    Exit status: 0 when the task completed, 1 when it did not, 2 when the call was wrong, 130
+    after Ctrl-C, which stops the task.
+    """
+    from .display import display
+
+    values = parse_inputs(inputs, inputs_file)
+    where = Target.of(target, packages, base_url)
+    options: Dict[str, Any] = {} if timeout is None else {"timeout_ms": timeout * 1000}
+    with _reported_errors(), where.client(token, data_dir) as client, display(quiet) as shown:
+        options.update(on_progress=shown.progress, on_log=shown.log)
+        request: Any = {"blockId": where.block_id, "inputValues": values}
+        result = client.tasks.run(request, options)  # type: ignore[arg-type]
+    click.echo(json.dumps(result["result"], ensure_ascii=False, indent=2))
+
+
+@commands.command()
+@_PACKAGE
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    default=3000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="0 takes a free one.",
+)
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(file_okay=False),
+    help="Keep tasks and logs in this directory; without it they are gone at the end.",
+)
+@click.option(
+    "--token",
+    envvar="OOMOL_CONNECT_API_TOKEN",
+    help="Ask every client for this token; required unless the address is loopback.",
+)
+def serve(
+    packages: Tuple[str, ...], host: str, port: int, data_dir: str | None, token: str | None
+) -> None:
+    """Serve packages over the Connect API until Ctrl-C."""
+    if not packages:
+        raise click.UsageError("name at least one package with --package")
+    from ..server import serve as serve_packages
+
+    with _reported_errors():
+        serve_packages(
+            [Path(package) for package in packages],
+            data_dir=data_dir,
+            host=host,
+            port=port,
+            token=token,
+            on_ready=lambda server: click.echo(f"serving at {server.base_url}", err=True),
+        )
+
+
+@contextlib.contextmanager
+def _reported_errors() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except (OomolConnectError, OSError, ValueError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(_status(error))
+
+
+def _status(error: Exception) -> int:
+    refused = getattr(error, "status", 0) in (400, 401, 403, 404, 413, 415, 422)
+    return 2 if refused or isinstance(error, ValueError) else 1

@@ -1,0 +1,19 @@
+"""The flows a server can run."""
+
+from __future__ import annotations
+
+from ._http import Transport, endpoint, expect
+from .types import ListFlowsResponse
+
+
+class FlowsClient:
+    """The flows of a server."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def list(self) -> ListFlowsResponse:
+        """Return ``{"flows": […]}``: name, path and open inputs of every flow."""
+        answer: ListFlowsResponse = await self._transport.request("GET", endpoint("v1", "flows"))
+        expect(answer, "flows", list, "the flow list")
+        return answer

@@ -1,0 +1,72 @@
+"""A client together with a server of its own, for as long as a ``with`` block lasts."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, AsyncIterator, Dict, Iterator, List, Sequence, Union
+
+from .client import OomolConnectClient
+from .errors import OomolConnectError
+from .sync import SyncOomolConnectClient
+
+if TYPE_CHECKING:
+    from .server import LocalServer
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+@asynccontextmanager
+async def local_client(
+    packages: PathLike | Sequence[PathLike], data_dir: PathLike | None, options: Dict[str, Any]
+) -> AsyncIterator[OomolConnectClient]:
+    """Run a server in a thread of this process and give an asynchronous client for it."""
+    import asyncio
+
+    server = _server(packages, data_dir)
+    await asyncio.to_thread(_start, server)
+    try:
+        async with OomolConnectClient(
+            base_url=server.base_url, api_token=server.token, **options
+        ) as client:
+            yield client
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+@contextmanager
+def sync_local_client(
+    packages: PathLike | Sequence[PathLike], data_dir: PathLike | None, options: Dict[str, Any]
+) -> Iterator[SyncOomolConnectClient]:
+    """Run a server in a thread of this process and give a blocking client for it."""
+    server = _server(packages, data_dir)
+    _start(server)
+    try:
+        with SyncOomolConnectClient(
+            base_url=server.base_url, api_token=server.token, **options
+        ) as client:
+            yield client
+    finally:
+        server.stop()
+
+
+def _server(packages: PathLike | Sequence[PathLike], data_dir: PathLike | None) -> LocalServer:
+    try:
+        from .server import LocalServer
+    except ImportError as error:
+        raise OomolConnectError(
+            f"the local server is not installed ({error}): it needs Python 3.10 or newer and "
+            "pip install 'oomol-connect-sdk[server]'"
+        ) from error
+    return LocalServer(_paths(packages), data_dir=data_dir)
+
+
+def _start(server: LocalServer) -> None:
+    try:
+        server.start()
+    except (OSError, ValueError) as error:
+        raise OomolConnectError(f"the local server can't start: {error}") from error
+
+
+def _paths(packages: PathLike | Sequence[PathLike]) -> List[PathLike]:
+    return [packages] if isinstance(packages, (str, os.PathLike)) else list(packages)

@@ -1,0 +1,11 @@
+"""The local Connect server: HTTP face, store, dispatcher, runner, engine and executors.
+
+Nothing outside this package is imported here, and the client never imports this package
+except to start a local server.
+"""
+
+from __future__ import annotations
+
+from .serving import LocalServer, serve
+
+__all__ = ["LocalServer", "serve"]

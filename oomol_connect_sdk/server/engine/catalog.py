@@ -1,0 +1,308 @@
+"""All packages a server offers: what can be run, and what a name means."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .catalog_rows import block_row, flow_row
+from .errors import EngineError
+from .manifests import (
+    Flow,
+    ManifestError,
+    Package,
+    TaskBlock,
+    find_manifest,
+    package_name_from_directory,
+    read_package,
+)
+from .references import References
+from .versions import version_key
+
+#: Where a package keeps what can be run: folder and manifest name. Of two with the same name
+#: ``package::name`` means the first.
+MEMBER_FOLDERS = (
+    ("blocks", "block"),
+    ("tasks", "task"),
+    ("subflows", "subflow"),
+    ("flows", "flow"),
+)
+
+#: A longer target is not compared with all names, nor repeated in full.
+_LONGEST_NAME = 200
+
+
+class NotAPackage(ManifestError):
+    """A path that is neither a package nor a directory of packages; it has no line."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(path, 1, message)
+        self.args = (f"{path}: {message}",)
+
+
+class UnknownTarget(EngineError, LookupError):
+    """Nothing, or more than one thing, has the name that was asked for.
+
+    ``candidates`` are names that could be meant.
+    """
+
+    def __init__(self, message: str, candidates: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.candidates = tuple(candidates)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A block or flow that can be run."""
+
+    package: Package
+    name: str
+    kind: Literal["block", "flow"]
+    manifest: TaskBlock | Flow
+    #: The manifest file.
+    path: Path
+
+
+class Catalog:
+    """Every task, subflow and flow of some packages, read once.
+
+    Each path is a package or a directory whose children are packages; a path that is neither,
+    or a package whose own ``package.oo.yaml`` is broken, is a ManifestError at once. Any other
+    broken manifest stops nothing: it is kept in ``broken``, and who asks for it gets its error.
+    Of two packages with the same name and version the first counts.
+    """
+
+    def __init__(self, packages: Sequence[Path]) -> None:
+        self._broken: list[ManifestError] = []
+        self._members: list[_Member] = []
+        self._locales: dict[Path, Mapping[str, str]] = {}
+        loaded: dict[str, _LoadedPackage] = {}
+        for package in (found for path in packages for found in _load(path)):
+            loaded.setdefault(package.key, package)
+        self._packages = tuple(item.package for item in loaded.values() if item.error is None)
+        self._references = References(self._packages, [path.resolve() for path in packages])
+        for package in loaded.values():
+            self._add(package)
+
+    @property
+    def broken(self) -> tuple[ManifestError, ...]:
+        """What is wrong with the manifests that can't be used."""
+        return tuple(self._broken)
+
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        """The packages that can be used, every version."""
+        return self._packages
+
+    @property
+    def references(self) -> References:
+        """What resolves the references of these packages' flows."""
+        return self._references
+
+    def blocks(self) -> list[dict[str, Any]]:
+        """Give the rows of ``/v1/blocks``: the tasks and subflows of every version."""
+        return [
+            block_row(member.manifest, member.package, member.path, self._locale(member))
+            for member in self._members
+            if member.kind != "flow" and not isinstance(member.manifest, ManifestError)
+        ]
+
+    def flows(self) -> list[dict[str, Any]]:
+        """Give the rows of ``/v1/flows``: the flows of every version.
+
+        Node id ``_`` stands for the flow's own inputs; the other rows are what a caller may
+        give to nodes. A flow that can't run has an ``error``.
+        """
+        return [
+            flow_row(member.manifest, member.package, self._references, self._locale(member))
+            for member in self._members
+            if member.kind == "flow" and isinstance(member.manifest, Flow)
+        ]
+
+    def resolve(self, target: str) -> Target:
+        """Give the block or flow that a name or path means.
+
+        ``package::name`` (a block rather than a flow, of the highest version unless
+        ``package@1.2.3::name`` says which), the bare name of a flow or else of a block, or the
+        path of a manifest or its directory, absolute or relative to its package. Raises
+        UnknownTarget, or ManifestError when the manifest is broken.
+        """
+        found = self._matching(target)
+        if not found:
+            raise self._unknown(target)
+        if len(found) > 1:
+            ids = [member.full_id for member in found]
+            raise UnknownTarget(f"{target!r} may mean {', '.join(ids)}", ids)
+        return found[0].target()
+
+    def _matching(self, target: str) -> list[_Member]:
+        package, separator, name = target.partition("::")
+        if separator:
+            return self._in_package(package, name)[:1]
+        if os.path.isabs(target):
+            path = _real_path(target)
+            return [member for member in self._members if member.is_at(path)]
+        newest = self._newest()
+        path = Path(os.path.normpath(target))
+        at_path = [member for member in newest if member.is_at(member.package.directory / path)]
+        named = [member for member in newest if member.name == target]
+        flows = [member for member in named if member.kind == "flow"]
+        return at_path or flows or named
+
+    def _in_package(self, package: str, name: str) -> list[_Member]:
+        named = [member for member in self._members if member.name == name]
+        exact = [m for m in named if m.package.version and m.package.label == package]
+        if exact:
+            return exact
+        return [member for member in self._newest(named) if member.package.name == package]
+
+    def _newest(self, members: Sequence[_Member] | None = None) -> list[_Member]:
+        """Leave out what belongs to a version that isn't its package's highest."""
+        highest: dict[str, Package] = {}
+        for member in self._members:
+            other = highest.setdefault(member.package.name, member.package)
+            if version_key(other.version) < version_key(member.package.version):
+                highest[member.package.name] = member.package
+        return [
+            member
+            for member in (self._members if members is None else members)
+            if highest[member.package.name].directory == member.package.directory
+        ]
+
+    def _unknown(self, target: str) -> UnknownTarget:
+        if len(target) > _LONGEST_NAME:
+            return UnknownTarget(f"there is no block or flow {target[:_LONGEST_NAME]!r}...")
+        names = dict.fromkeys(
+            name for member in self._newest() for name in (member.id, member.name)
+        )
+        close = difflib.get_close_matches(target, names, n=3)
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        return UnknownTarget(f"there is no block or flow {target!r}{hint}", close)
+
+    def _add(self, loaded: _LoadedPackage) -> None:
+        package = loaded.package
+        if loaded.error is not None:
+            self._broken.append(loaded.error)
+        self._locales[package.directory] = self._read_locale(package)
+        block_names: list[str] = []
+        for kind, path in _member_files(package):
+            name = path.parent.name
+            if kind != "flow":
+                if name in block_names:
+                    continue
+                block_names.append(name)
+            manifest = loaded.error or self._read(kind, path)
+            self._members.append(_Member(package, name, kind, path, manifest))
+
+    def _read(self, kind: str, path: Path) -> TaskBlock | Flow | ManifestError:
+        try:
+            if kind in ("block", "task"):
+                return self._references.read_task(path)
+            return self._references.read_flow(path)
+        except ManifestError as error:
+            self._broken.append(error)
+            return error
+
+    def _read_locale(self, package: Package) -> Mapping[str, str]:
+        path = package.directory / "oo-locales" / "en.json"
+        if not path.is_file():
+            return {}
+        try:
+            texts = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            self._broken.append(ManifestError(path, getattr(error, "lineno", 1), str(error)))
+            return {}
+        return texts if isinstance(texts, dict) else {}
+
+    def _locale(self, member: _Member) -> Mapping[str, str]:
+        return self._locales[member.package.directory]
+
+
+@dataclass(frozen=True)
+class _LoadedPackage:
+    """A package; one whose manifest is broken has the name of its directory."""
+
+    package: Package
+    error: ManifestError | None = None
+
+    @property
+    def key(self) -> str:
+        """What two packages can't both have."""
+        return self.package.label if self.error is None else str(self.package.path)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A manifest of a package, or what is wrong with it."""
+
+    package: Package
+    name: str
+    kind: str
+    path: Path
+    manifest: TaskBlock | Flow | ManifestError
+
+    @property
+    def id(self) -> str:
+        return f"{self.package.name}::{self.name}"
+
+    @property
+    def full_id(self) -> str:
+        return f"{self.package.label}::{self.name}"
+
+    def is_at(self, path: Path) -> bool:
+        return path in (self.path, self.path.parent)
+
+    def target(self) -> Target:
+        manifest = self.manifest
+        if isinstance(manifest, ManifestError):
+            raise ManifestError(manifest.path, manifest.line, manifest.message)
+        kind: Literal["block", "flow"] = "block" if isinstance(manifest, TaskBlock) else "flow"
+        return Target(self.package, self.name, kind, manifest, self.path)
+
+
+def _real_path(target: str) -> Path:
+    """Follow symbolic links, as was done with the packages' own paths."""
+    return Path(target if "\0" in target else os.path.realpath(target))
+
+
+def _load(path: Path) -> Iterator[_LoadedPackage]:
+    """Read the package in a directory, or else those in its children."""
+    directory = path.resolve()
+    if not directory.is_dir():
+        raise NotAPackage(path, "is not a directory")
+    if find_manifest(directory, "package") is not None:
+        yield _LoadedPackage(read_package(directory))
+        return
+    children = list(_packages_below(directory))
+    if not children:
+        raise NotAPackage(path, "neither it nor a directory in it has a package.oo.yaml")
+    yield from map(_load_child, children)
+
+
+def _packages_below(directory: Path) -> Iterator[Path]:
+    for child in sorted(directory.iterdir()):
+        if find_manifest(child, "package") is not None:
+            yield child
+        elif child.name.startswith("@") and child.is_dir():
+            yield from _packages_below(child)
+
+
+def _load_child(directory: Path) -> _LoadedPackage:
+    try:
+        return _LoadedPackage(read_package(directory))
+    except ManifestError as error:
+        return _LoadedPackage(Package(error.path, package_name_from_directory(directory)), error)
+
+
+def _member_files(package: Package) -> Iterator[tuple[str, Path]]:
+    for folder, kind in MEMBER_FOLDERS:
+        directory = package.directory / folder
+        for child in sorted(directory.iterdir()) if directory.is_dir() else ():
+            path = find_manifest(child, kind)
+            if path is not None:
+                yield kind, path

@@ -1,0 +1,87 @@
+"""Checking the inputs a caller gives before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .errors import EngineError
+from .graph import FlowGraph, NodeInputs
+from .manifests import ABSENT, Flow, InputDef, TaskBlock, ValuesNode
+
+
+class InputError(EngineError, ValueError):
+    """Inputs that the block or flow can't be run with; the text names every fault."""
+
+
+def root_inputs(block: TaskBlock | Flow, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the inputs of a block or flow that is run by itself, with defaults filled in.
+
+    Raises InputError for a missing input and for one that isn't declared.
+    """
+    declared = {definition.handle: definition for definition in block.inputs_def}
+    extra = {handle: value for handle, value in inputs.items() if handle not in declared}
+    filled = {handle: inputs.get(handle, item.default) for handle, item in declared.items()}
+    faults = []
+    missing = [handle for handle, value in filled.items() if value is ABSENT]
+    if missing:
+        faults.append(f"no value for {_listed(missing)}")
+    if extra and not (isinstance(block, TaskBlock) and block.additional_inputs):
+        faults.append(f"no such input: {_listed(extra)} ({_declared(block.inputs_def)})")
+    if faults:
+        raise InputError(f"{block.name} ({block.path}): {'; '.join(faults)}")
+    return {**filled, **extra}
+
+
+def refuse_nodes_inputs_of_a_task(block: TaskBlock, nodes_inputs: NodeInputs) -> None:
+    """Raise InputError when inputs for nodes are given to a task, which has none."""
+    if nodes_inputs:
+        raise InputError(
+            f"{block.name} ({block.path}): a task has no nodes, but inputs were given for "
+            f"{_listed(nodes_inputs)}"
+        )
+
+
+def check_nodes_inputs(graph: FlowGraph, nodes_inputs: NodeInputs) -> None:
+    """Raise InputError for inputs of nodes that can't take them."""
+    faults = [
+        fault
+        for node_id, inputs in nodes_inputs.items()
+        for fault in _node_faults(graph, node_id, inputs)
+    ]
+    if faults:
+        raise InputError(f"{graph.flow.name} ({graph.flow.path}): {'; '.join(faults)}")
+
+
+def _node_faults(graph: FlowGraph, node_id: str, inputs: Mapping[str, Any]) -> Iterator[str]:
+    declared = _declarations(graph)
+    if node_id not in declared:
+        yield f"no node {node_id!r} (there are {_listed(declared) or 'none'})"
+        return
+    handles = [definition.handle for definition in declared[node_id]]
+    unknown = [handle for handle in inputs if handle not in handles]
+    if unknown:
+        yield f"node {node_id!r} has no input {_listed(unknown)} ({_declared(declared[node_id])})"
+    node = graph.nodes.get(node_id)
+    connected = [handle for handle in inputs if node and handle in node.connected]
+    if connected:
+        yield f"node {node_id!r} gets its {_listed(connected)} from the flow, not from outside"
+
+
+def _declarations(graph: FlowGraph) -> dict[str, tuple[InputDef, ...]]:
+    """Give the inputs of every node that runs and the handles of every values node."""
+    constants = (
+        node for node in graph.flow.nodes if isinstance(node, ValuesNode) and not node.ignore
+    )
+    return {
+        **{node_id: tuple(node.inputs.values()) for node_id, node in graph.nodes.items()},
+        **{node.node_id: node.values for node in constants},
+    }
+
+
+def _declared(definitions: Iterable[InputDef]) -> str:
+    return f"declared: {_listed(item.handle for item in definitions) or 'none'}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))

@@ -1,0 +1,99 @@
+"""The commands that build a virtual environment: uv where it exists, else venv and pip."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+import shutil
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from .python_worker.lines import LineSplitter
+from .requirements import Requirements, oocana_requirement
+
+Report = Callable[[str], None]
+
+#: Lines of output that a failure tells.
+_TAIL_LINES = 20
+
+
+class BuildFailed(Exception):
+    """A command failed; the message has its last lines."""
+
+
+async def build_environment(
+    directory: Path, python: Path, requirements: Requirements, report: Report
+) -> None:
+    """Make an environment in a directory that doesn't exist yet. Raises BuildFailed.
+
+    ``python`` is where its interpreter will be.
+    """
+    report(f"preparing the environment of {requirements.package_dir.name}")
+    uv = find_uv()
+    if uv is None:
+        create = [sys.executable, "-m", "venv", str(directory)]
+        install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
+    else:
+        create = [uv, "venv", "--python", sys.executable, str(directory)]
+        # Bytecode is compiled once here instead of at the first imports of each task.
+        install = [uv, "pip", "install", "--compile-bytecode", "--python", str(python)]
+    await _run(create, requirements.package_dir, report)
+    wanted = [oocana_requirement(), *requirements.arguments]
+    await _run([*install, *wanted], requirements.package_dir, report)
+
+
+def find_uv() -> str | None:
+    """The uv program: of the Python package ``uv``, else on the PATH, else None."""
+    try:
+        from uv import find_uv_bin
+
+        return str(find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        return shutil.which("uv")
+
+
+async def _run(command: list[str], directory: Path, report: Report) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=directory,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    try:
+        await _follow(process, tail, report)
+        status = await process.wait()
+    except BaseException:
+        await _end(process)
+        raise
+    if status != 0:
+        name = Path(command[0]).name
+        raise BuildFailed("\n".join([f"{name} failed (exit code {status})", *tail]))
+
+
+async def _follow(process: asyncio.subprocess.Process, tail: deque[str], report: Report) -> None:
+    assert process.stdout is not None
+    decoder, splitter = codecs.getincrementaldecoder("utf-8")("replace"), LineSplitter()
+    ended = False
+    while not ended:
+        data = await process.stdout.read(65536)
+        ended = not data
+        lines = splitter.feed(decoder.decode(data, final=ended))
+        for line in [*lines, *(splitter.flush() if ended else ())]:
+            tail.append(line)
+            report(line)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    await process.wait()

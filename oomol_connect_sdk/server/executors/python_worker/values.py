@@ -1,0 +1,115 @@
+"""Values on their way into a block and out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from oocana import InputHandleDef, StoreKey, is_bin_value, is_var_value
+from oocana.data import dumps
+
+from .frames import FRAME_LIMIT
+
+
+class InputUnavailable(Exception):
+    """An input names a value that is not to be had here any more."""
+
+
+def resolve_inputs(
+    inputs: Mapping[str, Any],
+    definitions: Mapping[str, Mapping[str, Any]],
+    store: Mapping[StoreKey, Any],
+) -> dict[str, Any]:
+    """The inputs as the block gets them: objects for var handles, bytes for bin handles.
+
+    Raises InputUnavailable.
+    """
+    return {
+        handle: _resolve(handle, value, definitions.get(handle), store)
+        for handle, value in inputs.items()
+    }
+
+
+def _resolve(
+    handle: str,
+    value: Any,
+    definition: Mapping[str, Any] | None,
+    store: Mapping[StoreKey, Any],
+) -> Any:
+    if definition is None:
+        return value
+    kind = InputHandleDef(**{"handle": handle, **definition})
+    if kind.is_var_handle() and is_var_value(value):
+        return _stored(handle, value["value"], store)
+    if kind.is_bin_handle() and is_bin_value(value):
+        return _read(handle, Path(value["value"]))
+    return value
+
+
+def _stored(handle: str, reference: Mapping[str, Any], store: Mapping[StoreKey, Any]) -> Any:
+    try:
+        return store[StoreKey(**reference)]
+    except KeyError:
+        raise InputUnavailable(
+            f"input [{handle}] was kept in memory by job {reference.get('job_id')}, whose worker "
+            "process has ended or belongs to another package. Pass a file path or a plain JSON "
+            "value between these blocks."
+        ) from None
+
+
+def _read(handle: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputUnavailable(f"input [{handle}] can't be read from its file: {error}") from error
+
+
+def encode_message(message: Mapping[str, Any]) -> bytes:
+    """The message as JSON.
+
+    Raises TypeError for a value that JSON doesn't know and ValueError for one that is too
+    large; both name the output handle.
+    """
+    try:
+        body = _json(message)
+    except (TypeError, ValueError, RecursionError) as error:
+        what = _unencodable(message)
+        raise TypeError(
+            f"{what} can't be sent as JSON: {error}. Give a plain JSON value, or declare the "
+            "handle as oomol/var or oomol/bin."
+        ) from None
+    if len(body) > FRAME_LIMIT:
+        raise ValueError(
+            f"{_largest(message)} is too large to send: {len(body)} bytes as JSON, the limit is "
+            f"{FRAME_LIMIT}. Write it to a file and give the path, or declare the handle as "
+            "oomol/var or oomol/bin."
+        )
+    return body
+
+
+def _json(value: Any) -> bytes:
+    text: str = dumps(value)
+    return text.encode()
+
+
+def _outputs(message: Mapping[str, Any]) -> dict[str, Any]:
+    if message["type"] == "BlockOutput":
+        return {message["handle"]: message["output"]}
+    return dict(message.get("outputs") or message.get("result") or {})
+
+
+def _unencodable(message: Mapping[str, Any]) -> str:
+    for handle, value in _outputs(message).items():
+        try:
+            _json(value)
+        except (TypeError, ValueError, RecursionError):
+            return f"the value of output [{handle}]"
+    return f"the content of {message['type']}"
+
+
+def _largest(message: Mapping[str, Any]) -> str:
+    outputs = _outputs(message)
+    if not outputs:
+        return f"the content of {message['type']}"
+    return f"the value of output [{max(outputs, key=lambda handle: len(_json(outputs[handle])))}]"

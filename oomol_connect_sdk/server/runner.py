@@ -1,0 +1,239 @@
+"""Running one task, from wherever its journal ends to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .data_directory import DataDirectory
+from .engine.actions import AbortJob, Action, Emit, Failure, Finish, StartJob
+from .engine.catalog import Catalog
+from .engine.errors import EngineError
+from .engine.session import Session
+from .executors import SessionDirectories, SessionExecutors, WorkerPool
+from .journal import Journal
+from .replay import (
+    Redelivery,
+    ReplayDiverged,
+    Replayed,
+    holds_references,
+    replay,
+    split_own_event,
+)
+from .sessions import open_session
+from .store import ENGINE, JOB, SERVER, JournalEntry, Store, TaskRecord, now_ms
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunnerParts:
+    """What every runner of a server works with."""
+
+    store: Store
+    catalog: Catalog
+    pool: WorkerPool
+    directory: DataDirectory
+
+
+class TaskRunner:
+    """Runs one stored task; another runner can go on after a crash of the server.
+
+    What finished stays finished, what was in flight is run again from its beginning, and an
+    output that reached the journal is not delivered a second time.
+    """
+
+    def __init__(self, task_id: str, parts: RunnerParts) -> None:
+        self._task_id = task_id
+        self._parts = parts
+        #: What the executors deliver; None wakes the run when it was halted.
+        self._inbox: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
+        self._stopped = False
+        self._suspended = False
+
+    def stop(self) -> None:
+        """End the task as stopped; ``run`` returns once that is stored."""
+        self._stopped = True
+        self._inbox.put_nowait(None)
+
+    def suspend(self) -> None:
+        """End the run but leave the task unfinished, for a later run to take up."""
+        self._suspended = True
+        self._inbox.put_nowait(None)
+
+    async def run(self) -> None:
+        """Run the task until it ends, or is halted; raises only what the store raises."""
+        task = await self._parts.store.task(self._task_id)
+        if task is None or task.ended:
+            return
+        try:
+            await self._resume(task)
+        except EngineError as error:
+            await self._fail(task, str(error))
+        except Exception:
+            logger.exception("Task %s failed inside the server.", task.id)
+            await self._fail(task, "The server failed while it ran this task; its log says why.")
+
+    async def _resume(self, task: TaskRecord) -> None:
+        catalog = self._parts.catalog
+        target = catalog.resolve(task.manifest_path)
+        session = open_session(catalog, target, task.session_id, task.input_values)
+        events = await self._parts.store.session_events(task.session_id)
+        try:
+            replayed = replay(session, events)
+        except ReplayDiverged:
+            return await self._start_over(task, "its manifests were changed")
+        if replayed.finish is None and holds_references(events):
+            return await self._start_over(task, "objects of its blocks were lost with it")
+        return await self._run(task, session, replayed, Redelivery(events, replayed.interrupted))
+
+    async def _start_over(self, task: TaskRecord, why: str) -> None:
+        session_id = str(uuid.uuid4())
+        warning = f"The task starts over: the server was restarted, and {why}."
+        event = {"type": "BlockWarning", "session_id": session_id, "stacks": [], "warning": warning}
+        await self._parts.store.append_events(
+            task.id,
+            session_id,
+            [JournalEntry(event, SERVER)],
+            {"session_id": session_id, "progress": None},
+        )
+        await self._resume(replace(task, session_id=session_id))
+
+    async def _run(
+        self, task: TaskRecord, session: Session, replayed: Replayed, redelivery: Redelivery
+    ) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            journal = Journal(self._parts.store, task.id, task.session_id)
+            stack.push_async_callback(journal.flush)
+            executors = SessionExecutors(
+                self._parts.pool, task.session_id, self._directories(task), self._inbox.put_nowait
+            )
+            run = _SessionRun(session, journal, executors, redelivery)
+            stack.push_async_callback(lambda: executors.close(kill=run.finish is None))
+            run.begin(replayed)
+            while not (run.finish or self._stopped or self._suspended):
+                message = await self._inbox.get()
+                if message is not None:
+                    run.receive(message)
+                await journal.room()
+        if run.finish is None and self._stopped:
+            await self._end(task, "stopped", {"status": "stopped"})
+        elif run.finish is not None and run.finish.failure is None:
+            await asyncio.to_thread(self._parts.directory.remove_temporary, task.session_id)
+
+    def _directories(self, task: TaskRecord) -> SessionDirectories:
+        directory = self._parts.directory
+        return SessionDirectories(
+            session_dir=directory.session(task.session_id),
+            temporary_root=directory.temporary(task.session_id),
+            package_data_root=directory.package_data,
+        )
+
+    async def _fail(self, task: TaskRecord, message: str) -> None:
+        error = _error(Failure(message))
+        await self._end(task, message, {"status": "failed", "error": error})
+
+    async def _end(self, task: TaskRecord, message: str, changes: Mapping[str, Any]) -> None:
+        """End a session for a reason that lies outside it, unless it has ended by itself."""
+        current = await self._parts.store.task(task.id)
+        if current is None or current.ended:
+            return
+        entry = JournalEntry(_session_finished(current, message), SERVER)
+        await self._parts.store.append_events(task.id, current.session_id, [entry], changes)
+
+
+class _SessionRun:
+    """Carries out what one session asks for, and journals it."""
+
+    def __init__(
+        self,
+        session: Session,
+        journal: Journal,
+        executors: SessionExecutors,
+        redelivery: Redelivery,
+    ) -> None:
+        self._session = session
+        self._journal = journal
+        self._executors = executors
+        self._redelivery = redelivery
+        self._progress = 0.0
+        self.finish: Finish | None = None
+
+    def begin(self, replayed: Replayed) -> None:
+        """Go on from the end of the journal."""
+        self._journal.change(status="running")
+        for event in replayed.missing:
+            self._journal.add(event, ENGINE)
+        for job_id in replayed.interrupted:
+            self.receive({"type": "BlockWarning", "job_id": job_id, "warning": _RUN_AGAIN})
+        for job in self._session.running:
+            self._executors.start(job)
+        if replayed.finish:
+            self._end(replayed.finish)
+
+    def receive(self, message: Mapping[str, Any]) -> None:
+        """Hand a job's message to the engine and do what it answers."""
+        new = self._redelivery.filter(message)
+        if new is None:
+            return
+        actions = self._session.handle(new)
+        own, rest = split_own_event(actions)
+        if own is not None:
+            self._journal.add(own.event, JOB)
+        self._carry_out(rest)
+        self._note_progress()
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Emit):
+                self._journal.add(action.event, ENGINE)
+            elif isinstance(action, StartJob):
+                self._executors.start(action.job)
+            elif isinstance(action, AbortJob):
+                self._executors.abort(action.job_id)
+            else:
+                self._end(action)
+
+    def _note_progress(self) -> None:
+        if self._session.progress != self._progress:
+            self._progress = self._session.progress
+            self._journal.change(progress=self._progress)
+
+    def _end(self, finish: Finish) -> None:
+        self.finish = finish
+        if finish.failure is None:
+            self._journal.change(
+                status="completed",
+                progress=100,
+                result=dict(finish.result),
+                node_results=dict(finish.node_results),
+            )
+        else:
+            self._journal.change(status="failed", error=_error(finish.failure))
+
+
+_RUN_AGAIN = "The block is run again from its beginning: the server was restarted while it ran."
+
+
+def _session_finished(task: TaskRecord, error: str) -> dict[str, Any]:
+    return {
+        "type": "SessionFinished",
+        "session_id": task.session_id,
+        "finish_at": now_ms(),
+        "path": task.manifest_path,
+        "error": error,
+        "partial": False,
+        "cache": False,
+    }
+
+
+def _error(failure: Failure) -> dict[str, Any]:
+    error: dict[str, Any] = {"message": failure.message, "nodePath": list(failure.node_path)}
+    if failure.block_path is not None:
+        error["blockPath"] = failure.block_path
+    return error

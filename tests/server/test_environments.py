@@ -1,0 +1,204 @@
+"""Virtual environments of packages: built once, kept, rebuilt when half done, errors readable."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from executor_task import running_task
+
+from oomol_connect_sdk.server.executors import EnvironmentFailed, Environments, WorkerPool, building
+
+#: A requirement that no installer can meet.
+BROKEN = "no-such-package-of-ours @ file:///nowhere/no_such_package-1.0-py3-none-any.whl"
+
+
+@pytest.fixture(scope="module")
+def kept_cache() -> Iterator[Path]:
+    """One cache for all tests that only need some environment."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    package = tmp_path / "demo"
+    package.mkdir()
+    return package
+
+
+@pytest.fixture
+async def environments(kept_cache: Path) -> AsyncIterator[Environments]:
+    environments = Environments(kept_cache)
+    yield environments
+    await environments.close()
+
+
+def imports(python: Path, *modules: str) -> bool:
+    command = [str(python), "-c", f"import {', '.join(modules)}"]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"requirements.txt": "# nothing yet\n\n"},
+        {"pyproject.toml": "[project]\nname = 'demo'\nrequires-python = '>=3.8'\n"},
+        {"pyproject.toml": "[tool.other]\n"},
+    ],
+)
+async def test_a_package_without_requirements_runs_on_the_server_s_python(
+    environments: Environments, package: Path, files: dict[str, str]
+) -> None:
+    for name, text in files.items():
+        (package / name).write_text(text)
+    lines: list[str] = []
+    assert await environments.interpreter(package, lines.append) == Path(sys.executable)
+    assert lines == []
+
+
+async def test_requirements_lead_to_an_environment_that_is_built_once(
+    environments: Environments, kept_cache: Path, package: Path
+) -> None:
+    (package / "requirements.txt").write_text("six==1.17.0\n")
+    lines: list[str] = []
+    other: list[str] = []
+    python, same = await asyncio.gather(
+        environments.interpreter(package, lines.append),
+        environments.interpreter(package, other.append),
+    )
+    assert python == same
+    assert imports(python, "six", "oocana")
+    assert lines[0] == "preparing the environment of demo"
+    assert any("six" in line for line in lines)
+    assert lines.count(lines[0]) == 1
+    again: list[str] = []
+    assert await Environments(kept_cache).interpreter(package, again.append) == python
+    assert again == []
+
+
+async def test_the_dependencies_of_a_project_file_count_too(
+    environments: Environments, package: Path
+) -> None:
+    (package / "pyproject.toml").write_text("[project]\nname='demo'\ndependencies=['six==1.17.0']")
+    python = await environments.interpreter(package, lambda line: None)
+    assert imports(python, "six", "oocana")
+
+
+async def test_a_block_runs_in_the_environment_of_its_package_and_hears_of_its_making(
+    tmp_path: Path, package: Path
+) -> None:
+    (package / "requirements.txt").write_text("six==1.17.0\n")
+    pool = WorkerPool(Environments(tmp_path / "cache"))
+    async with running_task(pool, tmp_path) as task:
+        finished = await task.run("import six, sys\ndef main(): return {'out': sys.prefix}")
+        assert finished["result"]["out"].startswith(str(tmp_path / "cache"))
+        assert task.logs("block-1")[0] == "preparing the environment of demo"
+        assert {message["stdio"] for message in task.of("block-1", "BlockLog")} == {"stderr"}
+    await pool.close()
+
+
+async def test_a_requirement_that_cannot_be_met_fails_the_block_with_the_installer_s_words(
+    tmp_path: Path, package: Path
+) -> None:
+    (package / "requirements.txt").write_text(BROKEN)
+    pool = WorkerPool(Environments(tmp_path / "cache"))
+    async with running_task(pool, tmp_path) as task:
+        finished = await task.run("def main(): pass")
+    await pool.close()
+    assert finished["error"].startswith("the environment of demo can't be built: ")
+    assert "no_such_package-1.0" in finished["error"]
+
+
+async def test_a_half_built_environment_is_thrown_away_at_the_next_try(
+    tmp_path: Path, package: Path
+) -> None:
+    wheel = package / "wheel.txt"
+    wheel.write_text(BROKEN)
+    requirements = package / "requirements.txt"
+    requirements.write_text("-r wheel.txt\n")
+    environments = Environments(tmp_path / "cache")
+    with pytest.raises(EnvironmentFailed):
+        await environments.interpreter(package, lambda line: None)
+    (half,) = (entry for entry in (tmp_path / "cache").iterdir() if entry.is_dir())
+    leftover = half / "leftover"
+    leftover.touch()
+    with pytest.raises(EnvironmentFailed):
+        await environments.interpreter(package, lambda line: None)
+    assert not leftover.exists()
+    wheel.write_text("six==1.17.0")
+    assert imports(await environments.interpreter(package, lambda line: None), "six")
+
+
+async def test_two_servers_build_the_same_environment_once(tmp_path: Path, package: Path) -> None:
+    (package / "requirements.txt").write_text("six==1.17.0\n")
+    servers = [Environments(tmp_path / "cache") for _ in range(2)]
+    lines: list[str] = []
+    pythons = await asyncio.gather(
+        *(server.interpreter(package, lines.append) for server in servers)
+    )
+    assert pythons[0] == pythons[1]
+    assert lines.count("preparing the environment of demo") == 1
+
+
+async def test_a_job_that_leaves_does_not_end_the_build_for_the_others(
+    tmp_path: Path, package: Path
+) -> None:
+    (package / "requirements.txt").write_text("six==1.17.0\n")
+    environments = Environments(tmp_path / "cache")
+    began = asyncio.Event()
+    leaving = asyncio.create_task(environments.interpreter(package, lambda line: began.set()))
+    await began.wait()
+    staying = asyncio.create_task(environments.interpreter(package, lambda line: None))
+    leaving.cancel()
+    assert imports(await staying, "six")
+
+
+async def test_closing_ends_a_build(tmp_path: Path, package: Path) -> None:
+    (package / "requirements.txt").write_text("six==1.17.0\n")
+    environments = Environments(tmp_path / "cache")
+    began = asyncio.Event()
+    waiting = asyncio.create_task(environments.interpreter(package, lambda line: began.set()))
+    await began.wait()
+    await environments.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+@pytest.mark.parametrize(
+    ("project", "said"),
+    [
+        ("requires-python = '>=4'", "needs Python >=4 (requires-python in its pyproject.toml)"),
+        ("requires-python = 'new'", "pyproject.toml: Invalid specifier: 'new'"),
+        ("dependencies = 'six'", "project.dependencies is not a list of strings"),
+        ("dependencies = [", "pyproject.toml: "),
+    ],
+)
+async def test_a_project_that_cannot_run_here_says_why(
+    environments: Environments, package: Path, project: str, said: str
+) -> None:
+    (package / "pyproject.toml").write_text(f"[project]\n{project}\n")
+    with pytest.raises(EnvironmentFailed) as failure:
+        await environments.interpreter(package, lambda line: None)
+    assert said in str(failure.value)
+
+
+async def test_without_uv_the_environment_is_built_by_pip(
+    tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.defpath)
+    monkeypatch.setitem(sys.modules, "uv", None)
+    if shutil.which("uv"):
+        pytest.skip("uv is installed for everybody on this machine")
+    assert building.find_uv() is None
+    (package / "requirements.txt").write_text("six==1.17.0\n")
+    python = await Environments(tmp_path / "cache").interpreter(package, lambda line: None)
+    assert imports(python, "six", "oocana", "pip")

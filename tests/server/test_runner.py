@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Connection, ServerProcess, ended, is_running, wait_until
+
+from oomol_connect_sdk.server import LocalServer
+from oomol_connect_sdk.server.backend import open_service
+
+StartProcess = Callable[..., ServerProcess]
+
+
+class Files:
+    """The files through which a test and the blocks of its task meet."""
+
+    def __init__(self, directory: Path) -> None:
+        self.notes = directory / "notes"
+        self.runs = directory / "runs"
+        self.gate = directory / "gate"
+
+    def noted(self) -> list[str]:
+        return self.notes.read_text().splitlines() if self.notes.exists() else []
+
+    def ran(self) -> list[str]:
+        return self.runs.read_text().splitlines() if self.runs.exists() else []
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def two_nodes(files: Files) -> dict[str, str]:
+    return {"notes": str(files.notes), "file": str(files.runs), "gate": str(files.gate)}
+
+
+def warnings(logs: list[dict[str, Any]]) -> list[str]:
+    return [row["event"]["warning"] for row in logs if row["type"] == "BlockWarning"]
+
+
+def test_a_killed_server_loses_nothing_and_repeats_only_what_was_in_flight(
+    start_process: StartProcess, files: Files
+) -> None:
+    process = start_process(max_tasks=1)
+    connection = process.connection
+    running = connection.create("shop::two", two_nodes(files))
+    waiting = connection.create("shop::add", {"a": 1, "b": 1})
+    wait_until(files.ran, "the second node")
+    wait_until(lambda: any(row["type"] == "BlockOutputs" for row in connection.logs(running)))
+    before = connection.logs(running)
+    worker = int(files.ran()[0])
+    assert connection.task(waiting)["status"] == "pending"
+    process.kill()
+    wait_until(lambda: not is_running(worker), "the end of the orphaned worker")
+
+    files.gate.touch()
+    connection = start_process(max_tasks=1).connection
+    task = connection.wait(running)
+    assert task["status"] == "completed"
+    assert task["result"] == {"answer": "hello!"}
+    assert files.noted() == ["hello"]
+    assert len(files.ran()) == 2
+    after = connection.logs(running)
+    assert after[: len(before)] == before
+    (warning,) = warnings(after)
+    assert "restarted" in warning
+    assert connection.wait(waiting)["result"] == {"sum": 2}
+
+
+def test_the_log_of_a_resumed_task_reads_like_one_run(
+    start_process: StartProcess, files: Files
+) -> None:
+    process = start_process()
+    task_id = process.connection.create("shop::two", two_nodes(files))
+    wait_until(files.ran, "the second node")
+    process.kill()
+    files.gate.touch()
+    connection = start_process().connection
+    task = connection.wait(task_id)
+    resumed = connection.logs(task_id)
+    for kind in ("SessionStarted", "FlowStarted", "FlowFinished", "SessionFinished"):
+        assert [row["type"] for row in resumed].count(kind) == 1
+    started = [row["node_id"] for row in resumed if row["type"] == "BlockStarted"]
+    finished = [row["node_id"] for row in resumed if row["type"] == "BlockFinished"]
+    assert sorted(started) == sorted(finished) == ["first", "second"]
+    assert {row["session_id"] for row in resumed} == {task["session_id"]}
+
+
+def test_an_output_that_was_delivered_is_not_delivered_again(
+    start_process: StartProcess, files: Files
+) -> None:
+    process = start_process()
+    inputs = [
+        {
+            "nodeId": "_",
+            "inputs": [
+                {"handle": "file", "value": str(files.runs)},
+                {"handle": "gate", "value": str(files.gate)},
+            ],
+        },
+        {"nodeId": "sink", "inputs": [{"handle": "file", "value": str(files.notes)}]},
+    ]
+    task_id = process.connection.create("shop::count", inputs)
+    wait_until(lambda: len(files.noted()) == 2, "two notes")
+
+    def sinks_finished() -> bool:
+        rows = process.connection.logs(task_id)
+        return [(r["type"], r["node_id"]) for r in rows].count(("BlockFinished", "sink")) == 2
+
+    wait_until(sinks_finished, "two finished notes")
+    process.kill()
+    files.gate.touch()
+    connection = start_process().connection
+    assert connection.wait(task_id)["status"] == "completed"
+    assert len(files.ran()) == 2
+    assert files.noted() == ["1", "2", "3"]
+
+
+def test_a_task_whose_objects_died_with_the_server_starts_over(
+    start_process: StartProcess, files: Files
+) -> None:
+    process = start_process()
+    inputs = {"file": str(files.notes), "gate": str(files.gate)}
+    task_id = process.connection.create("shop::objects", inputs)
+    wait_until(lambda: files.noted() == ["made", "used"], "the second node")
+    before = process.connection.task(task_id)
+    process.kill()
+    files.gate.touch()
+    connection = start_process().connection
+    task = connection.wait(task_id)
+    assert task["result"] == {"items": 3}
+    assert files.noted() == ["made", "used", "made", "used"]
+    assert task["session_id"] != before["session_id"]
+    (warning,) = warnings(connection.logs(task_id))
+    assert "starts over" in warning
+
+
+def test_tasks_survive_kills_at_any_moment(start_process: StartProcess, files: Files) -> None:
+    generator = random.Random(20)
+    files.gate.touch()
+    expected: dict[str, dict[str, Any]] = {}
+    answered: dict[str, list[dict[str, Any]]] = {}
+    for number in range(6):
+        process = start_process(max_tasks=2)
+        expected[process.connection.create("shop::add", {"a": number, "b": 1})] = {
+            "sum": number + 1
+        }
+        for _ in range(2):
+            expected[process.connection.create("shop::two", two_nodes(files))] = {
+                "answer": "hello!"
+            }
+        time.sleep(generator.random() * 0.4)
+        for task_id in expected:
+            earlier = answered.get(task_id, [])
+            answered[task_id] = process.connection.logs(task_id)
+            assert answered[task_id][: len(earlier)] == earlier
+        process.kill()
+    connection = start_process().connection
+    for task_id, result in expected.items():
+        assert connection.wait(task_id)["result"] == result
+        logs = connection.logs(task_id)
+        assert logs[: len(answered[task_id])] == answered[task_id]
+        kinds = [row["type"] for row in logs]
+        assert [kinds.count(kind) for kind in ("SessionStarted", "SessionFinished")] == [1, 1]
+
+
+def suspended_task(shop: Path, directory: Path, files: Files) -> str:
+    """Return the id of a task whose server was stopped in the middle of it."""
+    with LocalServer([shop], data_dir=directory, token="") as server:
+        connection = Connection(server.base_url, "")
+        task_id = connection.create("shop::two", two_nodes(files))
+        wait_until(files.ran, "the second node")
+        connection.http.close()
+    return task_id
+
+
+def outcome(shop: Path, directory: Path, task_id: str) -> tuple[dict[str, Any], list[str]]:
+    """Start a server again; return the task at its end and the warnings in its log."""
+    with LocalServer([shop], data_dir=directory, token="") as server:
+        connection = Connection(server.base_url, "")
+        task = connection.wait(task_id)
+        told = warnings(connection.logs(task_id))
+        connection.http.close()
+    return task, told
+
+
+def test_a_task_whose_flow_was_changed_meanwhile_starts_over(
+    shop: Path, tmp_path: Path, files: Files
+) -> None:
+    package = shutil.copytree(shop, tmp_path / "shop")
+    task_id = suspended_task(package, tmp_path / "data", files)
+    files.gate.touch()
+    flow = package / "flows/two/flow.oo.yaml"
+    flow.write_text(flow.read_text().replace("node_id: first", "node_id: opening"))
+    task, told = outcome(package, tmp_path / "data", task_id)
+    assert task["result"] == {"answer": "hello!"}
+    assert len(told) == 1
+    assert "manifests were changed" in told[0]
+    assert files.noted() == ["hello", "hello"]
+
+
+def test_a_task_whose_flow_is_gone_fails_and_says_so(
+    shop: Path, tmp_path: Path, files: Files
+) -> None:
+    package = shutil.copytree(shop, tmp_path / "shop")
+    task_id = suspended_task(package, tmp_path / "data", files)
+    shutil.rmtree(package / "flows/two")
+    task, _ = outcome(package, tmp_path / "data", task_id)
+    assert task["status"] == "failed"
+    assert "flows/two" in task["error"]["message"]
+
+
+def test_a_block_that_prints_much_keeps_order_and_reports_its_progress(
+    connection: Connection,
+) -> None:
+    task_id = connection.create("shop::chat", {"lines": 3_000})
+    seen: list[float] = []
+
+    def ended() -> bool:
+        task = connection.task(task_id)
+        seen.append(task.get("progress", 0))
+        return bool(task["status"] == "completed")
+
+    wait_until(ended, "the end")
+    lines = [row["event"]["log"] for row in connection.logs(task_id) if row["type"] == "BlockLog"]
+    assert lines == [f"line {number}" for number in range(3_000)]
+    assert seen == sorted(seen)
+    assert seen[-1] == 100
+
+
+async def test_a_block_that_prints_much_costs_few_commits(shop: Path) -> None:
+    async with open_service([shop]) as service:
+        before = service.commits
+        task = await service.create("shop::chat", {"lines": 3_000})
+        await ended(service, task.id)
+        _, events = await service.logs(task.id)
+        assert len(events) > 3_000
+        assert service.commits - before < 100

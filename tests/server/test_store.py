@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import PATIENCE
+
+from oomol_connect_sdk.server.data_directory import DataDirectory, DataDirectoryInUse
+from oomol_connect_sdk.server.sqlite_threads import StoreClosed, WriterThread
+from oomol_connect_sdk.server.store import (
+    ENGINE,
+    JOB,
+    JournalEntry,
+    Store,
+    StoreError,
+    TaskRecord,
+)
+
+
+def record(task_id: str, **changes: Any) -> TaskRecord:
+    values: dict[str, Any] = {
+        "id": task_id,
+        "session_id": f"session-{task_id}",
+        "project_id": "sales_0123456789ab",
+        "project_name": "sales",
+        "manifest_path": "/packages/sales/blocks/summary/block.oo.yaml",
+        "input_values": None,
+        "created_at": 1_700_000_000_000,
+        "updated_at": 1_700_000_000_000,
+    }
+    return TaskRecord(**{**values, **changes})
+
+
+def log(text: str, **more: Any) -> JournalEntry:
+    return JournalEntry({"type": "BlockLog", "log": text, **more}, JOB)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(tmp_path / "connect.sqlite3")
+    yield store
+    store.close()
+
+
+async def test_a_task_comes_back_as_it_was_stored(store: Store) -> None:
+    inputs = [{"nodeId": "_", "inputs": [{"handle": "größe", "value": {"a": [1, None]}}]}]
+    task = record("t1", input_values=inputs, progress=12.5, error={"message": "no"})
+    await store.create_task(task)
+    assert await store.task("t1") == task
+    assert await store.task("t2") is None
+
+
+async def test_tasks_are_listed_newest_first_and_unfinished_ones_oldest_first(
+    store: Store,
+) -> None:
+    for number, status in enumerate(["completed", "running", "created", "failed", "pending"]):
+        await store.create_task(record(f"t{number}", status=status))
+    assert [task.id for task in await store.tasks()] == ["t4", "t3", "t2", "t1", "t0"]
+    assert [task.id for task in await store.unfinished()] == ["t1", "t2", "t4"]
+
+
+async def test_a_change_of_a_task_moves_its_time_of_update(store: Store) -> None:
+    await store.create_task(record("t1"))
+    await store.update_task("t1", status="completed", result={"total": 3})
+    task = await store.task("t1")
+    assert task is not None
+    assert (task.status, task.result) == ("completed", {"total": 3})
+    assert task.updated_at > task.created_at
+
+
+async def test_only_a_task_that_has_not_started_becomes_pending(store: Store) -> None:
+    await store.create_task(record("waits"))
+    await store.create_task(record("runs", status="running"))
+    await store.mark_pending("waits")
+    await store.mark_pending("runs")
+    assert [task.status for task in await store.unfinished()] == ["pending", "running"]
+
+
+async def test_events_keep_their_order_and_are_read_after_an_id(store: Store) -> None:
+    stacks = [{"node_id": "outer"}, {"node_id": "inner"}]
+    await store.append_events("t1", "s1", [log("one"), log("two", stacks=stacks)])
+    await store.append_events("t2", "s2", [log("of another task")])
+    await store.append_events(
+        "t1", "s1b", [JournalEntry({"type": "SessionStarted", "stacks": []}, ENGINE, 77)]
+    )
+    events = await store.logs("t1")
+    assert [event.type for event in events] == ["BlockLog", "BlockLog", "SessionStarted"]
+    assert [event.node_id for event in events] == ["none", "inner", "none"]
+    assert [event.origin for event in events] == [JOB, JOB, ENGINE]
+    assert events[1].event == {"type": "BlockLog", "log": "two", "stacks": stacks}
+    assert events[2].created_at == 77
+    assert await store.logs("t1", events[0].id) == events[1:]
+    assert await store.session_events("s1") == events[:2]
+
+
+async def test_events_and_the_change_of_their_task_are_one_transaction(store: Store) -> None:
+    await store.create_task(record("t1"))
+    with pytest.raises(sqlite3.Error):
+        await store.append_events("t1", "s1", [log("lost")], {"no_such_column": 1})
+    assert await store.logs("t1") == []
+
+
+async def test_a_write_that_fails_takes_no_other_with_it(store: Store) -> None:
+    await store.create_task(record("t1"))
+    outcomes = await asyncio.gather(
+        store.append_events("t1", "s1", [log("before")]),
+        store.create_task(record("t1")),
+        store.append_events("t1", "s1", [log("after")]),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [
+        type(None),
+        sqlite3.IntegrityError,
+        type(None),
+    ]
+    assert [event.event["log"] for event in await store.logs("t1")] == ["before", "after"]
+
+
+async def test_two_thousand_writes_at_once_share_their_commits(store: Store) -> None:
+    before = store.commits
+    await asyncio.gather(
+        *(store.append_events("t1", "s1", [log(str(number))]) for number in range(2_000))
+    )
+    assert len(await store.logs("t1")) == 2_000
+    assert 0 < store.commits - before < 100
+
+
+async def test_only_so_many_writes_are_under_way_and_the_rest_wait(tmp_path: Path) -> None:
+    connection = sqlite3.connect(
+        tmp_path / "numbers.sqlite3", isolation_level=None, check_same_thread=False
+    )
+    connection.execute("CREATE TABLE numbers (number INTEGER)")
+    writer = WriterThread(connection, max_waiting=3)
+    disk_is_free = threading.Event()
+
+    def insert(number: int) -> None:
+        assert disk_is_free.wait(PATIENCE)
+        connection.execute("INSERT INTO numbers VALUES (?)", (number,))
+
+    writes = [
+        asyncio.create_task(writer.write(lambda _, number=number: insert(number)))
+        for number in range(6)
+    ]
+    await asyncio.wait(writes, timeout=0.05)
+    # What is under way is written all the same; what waited for room is not.
+    for write in writes:
+        write.cancel()
+    disk_is_free.set()
+    rows = await writer.write(lambda db: db.execute("SELECT number FROM numbers").fetchall())
+    writer.close()
+    assert rows == [(0,), (1,), (2,)]
+
+
+async def test_a_cancelled_caller_disturbs_nobody(store: Store) -> None:
+    cancelled = asyncio.create_task(store.append_events("t1", "s1", [log("one")]))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await store.append_events("t1", "s1", [log("two")])
+    assert [event.event["log"] for event in await store.logs("t1")] == ["one", "two"]
+
+
+async def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path / "connect.sqlite3")
+    store.close()
+    with pytest.raises(StoreClosed):
+        await store.create_task(record("t1"))
+    with pytest.raises(StoreClosed):
+        await store.tasks()
+
+
+async def test_what_was_stored_is_there_when_the_store_is_opened_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "connect.sqlite3")
+    await store.create_task(record("t1"))
+    await store.append_events("t1", "s1", [log("one")])
+    events = await store.logs("t1")
+    store.close()
+    store = Store(tmp_path / "connect.sqlite3")
+    assert await store.task("t1") == record("t1")
+    assert await store.logs("t1") == events
+    store.close()
+
+
+async def test_a_newer_schema_is_refused_and_left_untouched(tmp_path: Path) -> None:
+    database = tmp_path / "connect.sqlite3"
+    Store(database).close()
+    connection = sqlite3.connect(database)
+    connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    before = contents(tmp_path)
+    with pytest.raises(StoreError, match=r"newer version.*999.*nothing was changed"):
+        Store(database)
+    assert contents(tmp_path) == before
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    database = tmp_path / "connect.sqlite3"
+    database.write_bytes(b"this is a letter to a friend, not a database" * 100)
+    with pytest.raises(StoreError, match=r"connect\.sqlite3 can't be read"):
+        Store(database)
+
+
+def test_a_data_directory_has_one_owner_at_a_time(tmp_path: Path) -> None:
+    first = DataDirectory(tmp_path / "data")
+    with pytest.raises(DataDirectoryInUse, match="in use by another server process"):
+        DataDirectory(tmp_path / "data")
+    first.close()
+    DataDirectory(tmp_path / "data").close()
+
+
+def test_a_data_directory_is_free_again_when_its_process_was_killed(tmp_path: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", _HOLD_DIRECTORY, str(tmp_path)], stdout=subprocess.PIPE
+    )
+    with owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"held\n"
+        with pytest.raises(DataDirectoryInUse):
+            DataDirectory(tmp_path)
+        os.kill(owner.pid, signal.SIGKILL)
+    DataDirectory(tmp_path).close()
+
+
+def test_a_temporary_data_directory_is_removed() -> None:
+    directory = DataDirectory()
+    (directory.session("s1") / "file").write_text("some")
+    directory.close()
+    assert not directory.root.exists()
+
+
+_HOLD_DIRECTORY = """
+import sys, time
+from pathlib import Path
+from oomol_connect_sdk.server.data_directory import DataDirectory
+directory = DataDirectory(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
