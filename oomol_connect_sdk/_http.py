@@ -1,25 +1,29 @@
-"""The only file that imports httpx: one request, its retries, and what its answer means."""
+"""The only file that imports httpx: one request out, one answer back."""
 
 from __future__ import annotations
 
-import json
-import random
 import threading
 from collections.abc import Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
-from time import time as wall_clock
-from typing import Any, AsyncIterator, Callable, Dict, Iterator
-from urllib.parse import quote, urlsplit
+from typing import (
+    Any,
+    AsyncContextManager,
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Union,
+)
+from urllib.request import getproxies
 
 import httpx
-import tenacity
 from typing_extensions import Protocol
 
-from ._io import IO
-from ._version import __version__
-from .config import Config
-from .errors import ApiError, BadAnswerError, ConnectionFailedError, OomolConnectError
+from ._io import closing, iterate
+from .errors import ApiError, ConnectionFailedError, OomolConnectError
 
 #: Connections a client opens at most. Requests queue in front of httpx's pool, never inside it.
 MAX_CONNECTIONS = 10
@@ -27,23 +31,43 @@ MAX_CONNECTIONS = 10
 #: The largest answer that is read, in bytes after decompression.
 MAX_ANSWER = 512 * 1024 * 1024
 
-#: The longest pause a server may ask for by Retry-After, in seconds.
-MAX_RETRY_AFTER = 60.0
-
 _NEVER_DELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class Body(Protocol):
+    """A request body that is read while it is sent."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that describe it."""
+        ...
+
+    @property
+    def unrepeatable(self) -> str | None:
+        """Why it can't be sent (again), or None when it can."""
+        ...
+
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Give it from its beginning."""
+        ...
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it goes out. ``total`` bounds the whole exchange in seconds."""
+    """One request as it goes out.
+
+    ``timeout`` is how long to wait for the next bytes, ``total`` bounds the whole exchange, both
+    in seconds. A request with ``out_of_turn`` stays open for long and does not queue.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
-    params: Mapping[str, str] | None
-    content: bytes | None
     timeout: float
-    total: float | None
+    params: Any = None
+    content: Union[bytes, Body, None] = field(default=None, repr=False)
+    total: float | None = None
+    out_of_turn: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,11 +79,24 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """The head of an answer, and its body as it comes."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
 class Sender(Protocol):
-    """Carries one request on one face."""
+    """Carries requests on one face."""
 
     async def send(self, request: Request) -> Answer:
-        """Send the request; raise ConnectionFailedError when no whole answer came."""
+        """Send and read the answer to its end; ConnectionFailedError when no whole one came."""
+        ...
+
+    def stream(self, request: Request) -> AsyncContextManager[Streamed]:
+        """Send and give the head of the answer while its body is still coming."""
         ...
 
     async def close(self) -> None:
@@ -67,248 +104,202 @@ class Sender(Protocol):
         ...
 
 
-class Transport:
-    """Sends requests to one server and turns what comes back into JSON or a typed error."""
-
-    def __init__(self, config: Config, sender: Sender, io: IO) -> None:
-        self.config = config
-        self.io = io
-        self._sender = sender
-        self._closed = False
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Any = None,
-        params: Mapping[str, str] | None = None,
-        total: float | None = None,
-        attempts: int | None = None,
-    ) -> Any:
-        """Send one request, again where that is safe, and return the decoded JSON.
-
-        ``total`` bounds each attempt in seconds; ``attempts`` is how often to try at most,
-        default ``max_retries`` + 1. Raises ApiError.
-        """
-        request = self._build(method, path, body, params, total)
-        retrying = tenacity.AsyncRetrying(
-            sleep=self.io.sleep,
-            retry=tenacity.retry_if_exception(lambda error: _may_resend(method, error)),
-            stop=tenacity.stop_after_attempt(attempts or self.config.max_retries + 1),
-            wait=_retry_pause,
-            reraise=True,
-        )
-        return await retrying(self._once, request)
-
-    async def close(self) -> None:
-        """Close the connections; a later request is refused."""
-        self._closed = True
-        await self._sender.close()
-
-    async def _once(self, request: Request) -> Any:
-        if self._closed:
-            raise OomolConnectError("the client is closed")
-        answer = await self._sender.send(request)
-        return decode(request, answer)
-
-    def _build(
-        self,
-        method: str,
-        path: str,
-        body: Any,
-        params: Mapping[str, str] | None,
-        total: float | None,
-    ) -> Request:
-        headers = self.config.headers()
-        headers.setdefault("Accept", "application/json")
-        headers.setdefault("User-Agent", f"oomol-connect-sdk/{__version__}")
-        content = None
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-            content = json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
-        timeout = self.config.timeout if total is None else min(self.config.timeout, total)
-        url = self._absolute(path)
-        return Request(method, url, headers, params, content, timeout, total)
-
-    def _absolute(self, path: str) -> str:
-        base = self.config.base_url
-        if not urlsplit(base).scheme:
-            raise OomolConnectError(
-                f"base_url {base!r} names no server: pass base_url='http://host:port/api' "
-                "or set OOMOL_CONNECT_BASE_URL"
-            )
-        return base + path
-
-
 class AsyncSender:
-    """Sends with an `httpx.AsyncClient` that belongs to the running event loop."""
+    """Sends in whatever event loop runs, with connections of its own in each.
 
-    def __init__(self) -> None:
-        self._loop: Any = None
-        self._client: httpx.AsyncClient | None = None
-        self._turns: Any = None
+    A client that the caller brings is used as it is and never closed.
+    """
+
+    def __init__(self, client: httpx.AsyncClient | None = None) -> None:
+        self._theirs = client
+        self._loops: Dict[Any, _Lanes] = {}
 
     async def send(self, request: Request) -> Answer:
         """Wait for a turn, then send."""
         import asyncio
 
-        client, turns = self._for_this_loop(asyncio)
-        async with turns:
-            if request.total is None:
-                return await self._exchange(client, request)
-            try:
-                return await asyncio.wait_for(self._exchange(client, request), request.total)
-            except asyncio.TimeoutError:
-                raise _timed_out(request) from None
-
-    async def close(self) -> None:
-        """Close the connections."""
-        client, self._client, self._loop = self._client, None, None
-        if client is not None:
-            await client.aclose()
-
-    async def _exchange(self, client: httpx.AsyncClient, request: Request) -> Answer:
+        if request.total is None:
+            return await self._exchange(request)
+        # asyncio.wait_for may swallow a cancellation that comes together with the answer.
+        exchange = asyncio.ensure_future(self._exchange(request))
         try:
-            async with client.stream(**_arguments(request)) as response:
-                body = await _read(response.aiter_bytes(), request)
-                return Answer(response.status_code, response.headers, body)
+            await asyncio.wait({exchange}, timeout=request.total)
+            if exchange.done():
+                return exchange.result()
+            raise _timed_out(request)
+        finally:
+            exchange.cancel()
+            await asyncio.gather(exchange, return_exceptions=True)
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[Streamed]:
+        """Wait for a turn, then send."""
+        try:
+            async with self._here().open(request) as response:
+                yield Streamed(response.status_code, response.headers, response.aiter_bytes())
         except (httpx.RequestError, httpx.InvalidURL) as error:
             raise _translated(request, error) from error
 
-    def _for_this_loop(self, asyncio: Any) -> Any:
+    async def close(self) -> None:
+        """Close the connections of this event loop."""
+        import asyncio
+
+        lanes = self._loops.pop(asyncio.get_running_loop(), None)
+        if lanes is not None:
+            await lanes.close()
+
+    async def _exchange(self, request: Request) -> Answer:
+        async with self.stream(request) as streamed:
+            body = await read_body(streamed.chunks, request)
+            return Answer(streamed.status, streamed.headers, body)
+
+    def _here(self) -> _Lanes:
+        import asyncio
+
         loop = asyncio.get_running_loop()
-        # A client outlives asyncio.run() when its user runs it twice; connections do not.
-        if self._client is None or self._loop is not loop:
-            self._client = httpx.AsyncClient(limits=_limits(), follow_redirects=False)
-            self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
-            self._loop = loop
-        return self._client, self._turns
+        if loop not in self._loops:
+            # A client outlives asyncio.run() when its user runs it twice; connections do not.
+            living = {key: lanes for key, lanes in self._loops.items() if not key.is_closed()}
+            self._loops = {**living, loop: _Lanes(self._theirs)}
+        return self._loops[loop]
+
+
+class _Lanes:
+    """A few lanes of one connection each, in one event loop.
+
+    A pool of httpx costs more with every connection it holds, so there is none: a request takes
+    the lane that was used last, and a further one is opened only when all are busy. Where the
+    environment names proxies httpx's own client is used.
+    """
+
+    def __init__(self, theirs: httpx.AsyncClient | None) -> None:
+        import asyncio
+
+        self._theirs = theirs
+        self._client = theirs
+        if theirs is None and getproxies():
+            self._client = httpx.AsyncClient(limits=_limits())
+        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
+        # Apart by scheme: a lane for http:// knows no certificates.
+        self._idle: Dict[str, List[httpx.AsyncHTTPTransport]] = {}
+        self._certificates: Any = None
+        self._closed = False
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[httpx.Response]:
+        """Wait for a turn, then send."""
+        turn = _no_turn() if request.out_of_turn else self._turns
+        async with turn, _content(request) as content:
+            if self._client is None:
+                sending = self._on_lane(request, content)
+            else:
+                arguments = {**_arguments(request), "content": content}
+                sending = self._client.stream(**arguments)
+            async with sending as response:
+                yield response
+
+    async def close(self) -> None:
+        """Close the connections; one that is in use when its request is over."""
+        self._closed = True
+        if self._client is not None and self._client is not self._theirs:
+            await self._client.aclose()
+        for lanes in self._idle.values():
+            while lanes:
+                await lanes.pop().aclose()
+
+    @asynccontextmanager
+    async def _on_lane(self, request: Request, content: Any) -> AsyncIterator[httpx.Response]:
+        scheme = request.url.partition(":")[0].lower()
+        idle = self._idle.setdefault(scheme, [])
+        lane = idle.pop() if idle else self._new_lane(scheme)
+        try:
+            response = await lane.handle_async_request(_on_lane(request, content))
+            try:
+                yield response
+            finally:
+                await response.aclose()
+        finally:
+            if request.out_of_turn or self._closed:
+                await lane.aclose()
+            else:
+                idle.append(lane)
+
+    def _new_lane(self, scheme: str) -> httpx.AsyncHTTPTransport:
+        if scheme == "https" and self._certificates is None:
+            # Loading them takes longer than a request: once is enough.
+            self._certificates = httpx.create_ssl_context()
+        return httpx.AsyncHTTPTransport(
+            verify=self._certificates if scheme == "https" else False,
+            limits=httpx.Limits(max_connections=1),
+        )
+
+
+@asynccontextmanager
+async def _no_turn() -> AsyncIterator[None]:
+    yield
 
 
 class BlockingSender:
-    """Sends with an `httpx.Client`; may be used by several threads."""
+    """Sends with an `httpx.Client`; may be used by several threads.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    A client that the caller brings is used as it is and never closed.
+    """
+
+    def __init__(self, now: Callable[[], float], client: httpx.Client | None = None) -> None:
         self._now = now
+        self._theirs = client
+        self._ours: httpx.Client | None = None
         self._lock = threading.Lock()
-        self._client: httpx.Client | None = None
         self._turns = threading.Semaphore(MAX_CONNECTIONS)
 
     async def send(self, request: Request) -> Answer:
         """Wait for a turn, then send, blocking this thread."""
+        async with self.stream(request) as streamed:
+            body = await read_body(streamed.chunks, request)
+            return Answer(streamed.status, streamed.headers, body)
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[Streamed]:
+        """Wait for a turn, then send, blocking this thread."""
         end = None if request.total is None else self._now() + request.total
-        with self._turns:
-            return self._exchange(request, end)
+        with nullcontext() if request.out_of_turn else self._turns:
+            try:
+                async with _content(request) as content:
+                    blocking = iterate(content) if isinstance(content, AsyncGenerator) else content
+                    arguments = {**_arguments(request), "content": blocking}
+                    with self._client().stream(**arguments) as response:
+                        chunks = self._until(end, response.iter_bytes(), request)
+                        yield Streamed(response.status_code, response.headers, chunks)
+            except (httpx.RequestError, httpx.InvalidURL) as error:
+                raise _translated(request, error) from error
 
     async def close(self) -> None:
         """Close the connections."""
         with self._lock:
-            client, self._client = self._client, None
+            client, self._ours = self._ours, None
         if client is not None:
             client.close()
 
-    def _exchange(self, request: Request, end: float | None) -> Answer:
-        try:
-            with self._open().stream(**_arguments(request)) as response:
-                chunks = self._until(response.iter_bytes(), end, request)
-                body = b"".join(_bounded(chunks, request))
-                return Answer(response.status_code, response.headers, body)
-        except (httpx.RequestError, httpx.InvalidURL) as error:
-            raise _translated(request, error) from error
-
-    def _until(
-        self, chunks: Iterator[bytes], end: float | None, request: Request
-    ) -> Iterator[bytes]:
+    async def _until(
+        self, end: float | None, chunks: Iterator[bytes], request: Request
+    ) -> AsyncIterator[bytes]:
         for chunk in chunks:
             if end is not None and self._now() > end:
                 raise _timed_out(request)
             yield chunk
 
-    def _open(self) -> httpx.Client:
+    def _client(self) -> httpx.Client:
         with self._lock:
-            if self._client is None:
-                self._client = httpx.Client(limits=_limits(), follow_redirects=False)
-            return self._client
-
-
-def endpoint(*segments: str) -> str:
-    """Join path segments, each quoted into exactly one segment.
-
-    Raises ValueError for an empty segment, and for ``.`` and ``..``, which no quoting protects.
-    """
-    for segment in segments:
-        if not isinstance(segment, str):
-            raise TypeError(f"an id must be text, not {type(segment).__name__}: {segment!r}")
-        if segment in ("", ".", ".."):
-            raise ValueError(f"{segment!r} is not an id")
-    return "".join("/" + quote(segment, safe="") for segment in segments)
-
-
-def decode(request: Request, answer: Answer) -> Any:
-    """Return the JSON of a good answer; raise the ApiError that a bad one means."""
-    where = f"{request.method} {urlsplit(request.url).path}"
-    body = _json_or_text(answer.body)
-    details: Dict[str, Any] = {
-        "request_id": answer.headers.get("x-request-id"),
-        "retry_after": _retry_after(answer.headers.get("retry-after")),
-    }
-    if 300 <= answer.status < 400:
-        target = answer.headers.get("location", "nowhere")
-        message = f"{where} was redirected to {target}: use that address as base_url"
-        raise ApiError(message, answer.status, body, **details)
-    if answer.status >= 400:
-        message = _message(body) or f"{where} answered with HTTP status {answer.status}"
-        raise ApiError(message, answer.status, body, **details)
-    if isinstance(body, str):
-        kind = answer.headers.get("content-type", "no content type")
-        message = f"{where} answered {kind} instead of JSON: {body[:200]!r}"
-        raise BadAnswerError(message, answer.status, body, **details)
-    if isinstance(body, Mapping) and body.get("success") is False:
-        message = _message(body) or f"{where} answered success: false"
-        raise ApiError(message, answer.status, body, **details)
-    return body
-
-
-def expect(body: Any, key: str, kind: type, where: str) -> Any:
-    """Return ``body[key]`` of an answer; BadAnswerError when it is missing or of another kind."""
-    value = body.get(key) if isinstance(body, Mapping) else None
-    if not isinstance(value, kind):
-        shown = json.dumps(body)[:200]
-        raise BadAnswerError(f"{where} answered without {key!r}: {shown}", 200, body)
-    return value
-
-
-def _may_resend(method: str, error: BaseException) -> bool:
-    if not isinstance(error, ApiError) or not error.transient:
-        return False
-    if method == "GET":
-        return True
-    if isinstance(error, ConnectionFailedError):
-        return not error.outcome_unknown
-    return error.status in (429, 503) and error.retry_after is not None
-
-
-def _retry_pause(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, ApiError) else None
-    jitter = random.uniform(0, min(8.0, 0.25 * 2**state.attempt_number))
-    return max(jitter, min(asked or 0.0, MAX_RETRY_AFTER))
-
-
-def _retry_after(value: str | None) -> float | None:
-    if not value:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - wall_clock())
-    except (TypeError, ValueError, OverflowError):
-        return None
+            if self._theirs is not None:
+                return self._theirs
+            if self._ours is None:
+                self._ours = httpx.Client(limits=_limits())
+            return self._ours
 
 
 def _limits() -> httpx.Limits:
-    return httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+    # How many are open is decided by the turns, not by the pool.
+    return httpx.Limits(max_connections=None, max_keepalive_connections=MAX_CONNECTIONS)
 
 
 def _arguments(request: Request) -> Dict[str, Any]:
@@ -317,33 +308,45 @@ def _arguments(request: Request) -> Dict[str, Any]:
         "url": request.url,
         "headers": request.headers,
         "params": request.params,
-        "content": request.content,
-        # Turns are handed out in front of the pool, so a request never waits inside it.
         "timeout": httpx.Timeout(request.timeout, pool=None),
+        "follow_redirects": False,
     }
 
 
-async def _read(chunks: AsyncIterator[bytes], request: Request) -> bytes:
+@asynccontextmanager
+async def _content(request: Request) -> AsyncIterator[Any]:
+    """Give the content as httpx takes it; what was opened for it is closed in the end."""
+    if request.content is None or isinstance(request.content, bytes):
+        yield request.content
+        return
+    async with closing(request.content.chunks()) as chunks:
+        yield chunks
+
+
+def _on_lane(request: Request, content: Any) -> httpx.Request:
+    timeout = {"connect": request.timeout, "read": request.timeout, "write": request.timeout}
+    return httpx.Request(
+        request.method,
+        request.url,
+        params=request.params,
+        headers={"Accept-Encoding": "gzip, deflate", **request.headers},
+        content=content,
+        extensions={"timeout": timeout},
+    )
+
+
+async def read_body(chunks: AsyncIterator[bytes], request: Request) -> bytes:
+    """Return the whole body; ApiError when it is larger than `MAX_ANSWER`."""
     parts = []
     size = 0
     async for chunk in chunks:
         size += len(chunk)
-        _check_size(size, request)
+        if size > MAX_ANSWER:
+            raise ApiError(
+                f"{request.method} {request.url} answered more than {MAX_ANSWER} bytes", 200
+            )
         parts.append(chunk)
     return b"".join(parts)
-
-
-def _bounded(chunks: Iterator[bytes], request: Request) -> Iterator[bytes]:
-    size = 0
-    for chunk in chunks:
-        size += len(chunk)
-        _check_size(size, request)
-        yield chunk
-
-
-def _check_size(size: int, request: Request) -> None:
-    if size > MAX_ANSWER:
-        raise ApiError(f"{request.method} {request.url} answered more than {MAX_ANSWER} bytes", 200)
 
 
 def _timed_out(request: Request) -> ConnectionFailedError:
@@ -363,27 +366,3 @@ def _translated(request: Request, error: Exception) -> OomolConnectError:
     return ConnectionFailedError(
         f"{request.method} {request.url} failed ({what}){advice}", outcome_unknown=unknown
     )
-
-
-def _json_or_text(body: bytes) -> Any:
-    text = body.decode("utf-8", "replace")
-    try:
-        decoded = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return text if isinstance(decoded, str) else decoded
-
-
-def _message(body: Any) -> str | None:
-    if isinstance(body, str):
-        return body[:200].strip() or None
-    if not isinstance(body, Mapping):
-        return None
-    nested = body.get("error")
-    for text in (
-        body.get("message"),
-        nested.get("message") if isinstance(nested, Mapping) else nested,
-    ):
-        if isinstance(text, str) and text:
-            return text
-    return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Mapping, Tuple
 
-from ._http import Transport, endpoint, expect
+from .answers import endpoint, expect
+from .transport import Transport
 from .types import Block, ListBlocksResponse
 
 UNKNOWN_VERSION = "unknown"

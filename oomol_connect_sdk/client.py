@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, AsyncContextManager, Mapping, Sequence, Union
+from typing import TYPE_CHECKING, Any, AsyncContextManager, Dict, Mapping, Sequence
+
+from typing_extensions import Unpack
 
 from ._io import AsyncIO
-from .config import AuthScheme, ClientOptions, Config
+from .config import ClientOptions, Config, applets_config, refuse_http_client, stranger
+from .files import FileInputs, PathLike
 
 if TYPE_CHECKING:
-    import os
-
+    from ._http import Sender
+    from .applets import AppletsClient
     from .blocks import BlocksClient
     from .flows import FlowsClient
+    from .packages import PackagesClient
     from .tasks import TasksClient
-
-PathLike = Union[str, "os.PathLike[str]"]
 
 
 class OomolConnectClient:
@@ -31,39 +33,34 @@ class OomolConnectClient:
     """
 
     def __init__(
-        self,
-        options: ClientOptions | None = None,
-        *,
-        base_url: str | None = None,
-        api_token: str | None = None,
-        auth_scheme: AuthScheme | None = None,
-        default_headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        max_retries: int | None = None,
+        self, options: ClientOptions | None = None, **keywords: Unpack[ClientOptions]
     ) -> None:
-        self._config = Config.of(
-            options,
-            {
-                "base_url": base_url,
-                "api_token": api_token,
-                "auth_scheme": auth_scheme,
-                "default_headers": default_headers,
-                "timeout": timeout,
-                "max_retries": max_retries,
-            },
-        )
-        self._connect()
+        from ._http import AsyncSender
 
-    def _connect(self) -> None:
-        from ._http import AsyncSender, Transport
+        config = Config.of(options, keywords)
+        self._connect(config, AsyncSender(config.http_client), owner=True)
+
+    def _connect(self, config: Config, sender: Sender, *, owner: bool) -> None:
+        from .applets import AppletsClient
         from .blocks import BlocksClient
         from .flows import FlowsClient
+        from .packages import PackagesClient
+        from .shared_watch import SharedWatch
+        from .task_api import TaskApi
         from .tasks import TasksClient
+        from .transport import Transport
 
-        self._transport = Transport(self._config, AsyncSender(), AsyncIO())
-        self.tasks: TasksClient = TasksClient(self._transport)
+        self._config = config
+        self._sender = sender
+        self._owner = owner
+        self._transport = Transport(config, sender, AsyncIO())
+        self._watch = SharedWatch(TaskApi(self._transport))
+        self.tasks: TasksClient = TasksClient(self._transport, self._watch)
         self.flows: FlowsClient = FlowsClient(self._transport)
         self.blocks: BlocksClient = BlocksClient(self._transport)
+        self.packages: PackagesClient = PackagesClient(self._transport)
+        self._directory = Transport(applets_config(config), sender, AsyncIO())
+        self.applets: AppletsClient = AppletsClient(self._directory, self.tasks, self.blocks)
 
     @classmethod
     def local(
@@ -86,9 +83,63 @@ class OomolConnectClient:
 
         return local_client(packages, data_dir, options)
 
+    def with_options(self, **options: Unpack[ClientOptions]) -> OomolConnectClient:
+        """Return a client with some options changed, on the same connections.
+
+        So any number of clients, each with its own token or base URL, share one connection pool.
+        It lasts as long as the client that made the connections; ``http_client`` can't be changed.
+        """
+        refuse_http_client(options)
+        twin = type(self).__new__(type(self))
+        twin._connect(self._config.changed(options), self._sender, owner=False)
+        return twin
+
+    async def request(
+        self,
+        path: str,
+        method: str = "GET",
+        json_data: Any = None,
+        data: Mapping[str, str] | None = None,
+        files: FileInputs | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Send a request to a path of the server and return the decoded JSON of its answer.
+
+        For what this client has no method for. ``data`` and ``files`` make a form of fields and
+        files. Raises ApiError.
+        """
+        from .requests import send
+
+        return await send(self._transport, path, method, json_data, data, files, headers)
+
+    async def request_to_server(
+        self,
+        server_url: str,
+        path: str,
+        method: str = "GET",
+        json_data: Any = None,
+        data: Mapping[str, str] | None = None,
+        files: FileInputs | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Send a request like `request` to another server, which gets no token and no headers."""
+        from .requests import send
+        from .transport import Transport
+
+        transport = Transport(stranger(self._config, server_url), self._sender, AsyncIO())
+        return await send(transport, path, method, json_data, data, files, headers)
+
+    def get_default_headers(self) -> Dict[str, str]:
+        """Return the headers that go with every request, without the token."""
+        return dict(self._config.default_headers)
+
     async def close(self) -> None:
-        """Close the connections. Tasks on the server go on."""
-        await self._transport.close()
+        """Close the connections, those of `with_options` clients too. Tasks on the server go on."""
+        await self._watch.close()
+        self._transport.close()
+        self._directory.close()
+        if self._owner:
+            await self._sender.close()
 
     async def __aenter__(self) -> OomolConnectClient:
         return self

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ._http import Transport, endpoint, expect
+from .answers import endpoint, expect
+from .transport import Transport
 from .types import ListFlowsResponse
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, AsyncIterator, Dict, Iterator, List, Sequence, Union
+from typing import TYPE_CHECKING, Any, AsyncIterator, Dict, Iterator, List, Sequence
 
 from .client import OomolConnectClient
 from .errors import OomolConnectError
+from .files import PathLike
 from .sync import SyncOomolConnectClient
 
 if TYPE_CHECKING:
     from .server import LocalServer
-
-PathLike = Union[str, "os.PathLike[str]"]
 
 
 @asynccontextmanager

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from typing import Any, Awaitable, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
 from .types import Task, TaskLog
 
-FetchLogs = Callable[[], Awaitable[List[TaskLog]]]
-
 
 class LogReader:
-    """Reads a task's log again and again and gives each row once, ascending by id."""
+    """Keeps the rows of one task's log: each once, however often and in what order they come."""
 
-    def __init__(self, fetch: FetchLogs) -> None:
-        self._fetch = fetch
-        self._seen: Dict[str, None] = {}
+    def __init__(self) -> None:
+        #: All rows so far, ascending by id.
         self.rows: List[TaskLog] = []
+        #: The highest number among the rows' ids; 0 before the first.
+        self.last_id = 0
+        self._seen: Set[Any] = set()
 
-    async def new_rows(self) -> List[TaskLog]:
-        """Fetch the log and return the rows that were not there before."""
+    def take(self, rows: Iterable[TaskLog]) -> List[TaskLog]:
+        """Add rows and return those that were not there before, ascending by id."""
         fresh = []
-        for key, row in _keyed(await self._fetch()):
+        for key, row in _keyed(rows):
             if key not in self._seen:
-                self._seen[key] = None
+                self._seen.add(key)
                 fresh.append(row)
-        fresh.sort(key=_order)
+        fresh.sort(key=row_order)
+        late = bool(self.rows and fresh) and row_order(fresh[0]) < row_order(self.rows[-1])
         self.rows.extend(fresh)
+        if late:
+            self.rows.sort(key=row_order)
+        numbers = (row["id"] for row in fresh if _is_whole(row.get("id")))
+        self.last_id = max(itertools.chain([self.last_id], numbers))
         return fresh
 
 
@@ -97,24 +103,29 @@ def _text(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def _keyed(rows: Iterable[TaskLog]) -> Iterable[Tuple[str, TaskLog]]:
+def _keyed(rows: Iterable[TaskLog]) -> Iterable[Tuple[Any, TaskLog]]:
     copies: Dict[str, int] = {}
     for row in rows:
-        if row.get("id") is not None:
-            yield f"id {row['id']}", row
+        identity: Any = row.get("id")
+        if isinstance(identity, str) or _is_whole(identity):
+            yield identity, row
             continue
         # Without an id two equal lines are two lines: the n-th copy is told apart by its number.
         text = json.dumps(row, sort_keys=True, default=str)
         copies[text] = copies.get(text, 0) + 1
-        yield f"{copies[text]} {text}", row
+        yield (copies[text], text), row
 
 
-def _order(row: TaskLog) -> Tuple[int, float]:
+def row_order(row: TaskLog) -> Tuple[int, int]:
+    """Order rows by the number that their id is, however large; others stay behind as they came."""
     identity: Any = row.get("id")
-    try:
-        return 0, float(identity)
-    except (TypeError, ValueError):
-        return 1, 0.0
+    if isinstance(identity, str) and len(identity) < 100 and identity.isdecimal():
+        return 0, int(identity)
+    return (0, identity) if _is_whole(identity) else (1, 0)
+
+
+def _is_whole(identity: Any) -> bool:
+    return isinstance(identity, int) and not isinstance(identity, bool)
 
 
 def is_ended(task: Task) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, Union
@@ -29,6 +30,8 @@ class PollingOptions(TypedDict, total=False):
     Without ``interval_ms`` and ``backoff_strategy`` the wait paces itself by the task's age:
     a task of a second is noticed within 0.3 s of its end, one of a minute within 3 s.
 
+    ``backoff_strategy`` is a `BackoffStrategy`, one of tenacity's ``wait_…``, or a function that
+    gets the number of looks so far and returns the pause in seconds.
     ``interval_ms``: the (first) pause, default 2000. ``max_interval_ms``: the longest pause of
     the exponential strategy, default 10000. ``backoff_factor``: its growth, default 1.5.
     ``timeout_ms``: give up after this long; default: wait for ever.
@@ -41,7 +44,7 @@ class PollingOptions(TypedDict, total=False):
     interval_ms: float
     timeout_ms: float
     max_interval_ms: float
-    backoff_strategy: Union[BackoffStrategy, str]
+    backoff_strategy: Union[BackoffStrategy, str, Callable[[Any], float]]
     backoff_factor: float
     on_progress: ProgressCallback
     on_log: LogCallback
@@ -91,25 +94,43 @@ def _pause(given: Mapping[str, Any]) -> Callable[[int, float], float]:
     interval = _number(given, "interval_ms", 2000.0, least=0.0) / 1000
     longest = _number(given, "max_interval_ms", 10000.0, least=0.0) / 1000
     factor = _number(given, "backoff_factor", 1.5, least=1.0)
-    strategy = _strategy(given)
-    if strategy is None:
+    strategy = given.get("backoff_strategy")
+    if strategy is None and not {"interval_ms", "max_interval_ms", "backoff_factor"} & set(given):
         return self_paced
-    if strategy is BackoffStrategy.FIXED:
+    if callable(strategy):
+        return _theirs(strategy)
+    if _strategy(strategy or BackoffStrategy.EXPONENTIAL) is BackoffStrategy.FIXED:
         return lambda attempt, age: interval
     return lambda attempt, age: _exponential(interval, longest, factor, attempt)
 
 
-def _strategy(given: Mapping[str, Any]) -> BackoffStrategy | None:
-    if "backoff_strategy" in given:
-        try:
-            return BackoffStrategy(given["backoff_strategy"])
-        except ValueError:
-            raise ValueError(
-                f"backoff_strategy must be 'fixed' or 'exponential', "
-                f"not {given['backoff_strategy']!r}"
-            ) from None
-    asked = {"interval_ms", "max_interval_ms", "backoff_factor"} & set(given)
-    return BackoffStrategy.EXPONENTIAL if asked else None
+def _strategy(value: Any) -> BackoffStrategy:
+    try:
+        return BackoffStrategy(value)
+    except ValueError:
+        raise ValueError(
+            f"backoff_strategy must be 'fixed', 'exponential' or a function, not {value!r}"
+        ) from None
+
+
+def _theirs(strategy: Callable[[Any], Any]) -> Callable[[int, float], float]:
+    """Pace by a caller's function, or by one of tenacity's waits."""
+
+    def pause(attempt: int, age: float) -> float:
+        import tenacity
+
+        if isinstance(strategy, tenacity.wait.wait_base):
+            state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+            state.attempt_number = attempt + 1
+            state.start_time = time.monotonic() - age
+            seconds = strategy(state)
+        else:
+            seconds = strategy(attempt)
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+            raise ValueError(f"backoff_strategy gave {seconds!r}, which is no pause in seconds")
+        return seconds
+
+    return pause
 
 
 def _exponential(interval: float, longest: float, factor: float, attempt: int) -> float:

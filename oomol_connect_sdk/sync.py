@@ -5,27 +5,57 @@ Every method here runs the coroutine of the same name on the asynchronous client
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, ContextManager, List, Mapping, Sequence, TypeVar
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Sequence,
+    TypeVar,
+)
 
-from ._http import BlockingSender, Transport
-from ._io import BlockingIO, drive
+from typing_extensions import Unpack
+
+from ._http import BlockingSender, Sender
+from ._io import BlockingIO, drive, iterate
+from .applets import AppletsClient
+from .batch import THREAD_LIMIT, BatchItem, OnItem, entries_of, limit_of, run_in_threads
 from .blocks import BlocksClient
-from .client import OomolConnectClient, PathLike
-from .config import AuthScheme, ClientOptions, Config
+from .client import OomolConnectClient
+from .config import ClientOptions, Config, applets_config, refuse_http_client, stranger
+from .files import FileInputs, PathLike
 from .flows import FlowsClient
+from .handle import TaskHandle
+from .packages import PackagesClient
 from .polling import PollingOptions
+from .requests import send
+from .task_api import TaskApi
 from .tasks import TasksClient
+from .transport import Transport
 from .types import (
     CreateTaskRequest,
+    InstallTaskResponse,
+    ListAppletsResponse,
     ListBlocksResponse,
+    ListFilesResponse,
     ListFlowsResponse,
+    ListInstallTasksResponse,
+    ListPackagesResponse,
     ListTasksResponse,
     RunResult,
     Task,
+    TaskInputValues,
     TaskLog,
     TaskResponse,
+    UploadCallback,
 )
+from .watching import DirectWatch
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -41,8 +71,8 @@ def _documented_by(twin: Callable[..., Any]) -> Callable[[Method], Method]:
 class SyncTasksClient:
     """The tasks of a server, blocking. See `TasksClient`."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._tasks = TasksClient(transport)
+    def __init__(self, tasks: TasksClient) -> None:
+        self._tasks = tasks
 
     @_documented_by(TasksClient.list)
     def list(self) -> ListTasksResponse:
@@ -51,6 +81,26 @@ class SyncTasksClient:
     @_documented_by(TasksClient.create)
     def create(self, request: CreateTaskRequest) -> TaskResponse:
         return drive(self._tasks.create(request))
+
+    @_documented_by(TasksClient.create_with_files)
+    def create_with_files(
+        self,
+        block_id: str,
+        input_values: TaskInputValues | None = None,
+        files: FileInputs | None = None,
+        *,
+        on_upload: UploadCallback | None = None,
+    ) -> TaskResponse:
+        creation = self._tasks.create_with_files(block_id, input_values, files, on_upload=on_upload)
+        return drive(creation)
+
+    @_documented_by(TasksClient.submit)
+    def submit(self, request: CreateTaskRequest) -> SyncTaskHandle:
+        return SyncTaskHandle(drive(self._tasks.submit(request)))
+
+    @_documented_by(TasksClient.handle)
+    def handle(self, task_id: str) -> SyncTaskHandle:
+        return SyncTaskHandle(self._tasks.handle(task_id))
 
     @_documented_by(TasksClient.get)
     def get(self, task_id: str) -> Task:
@@ -80,12 +130,116 @@ class SyncTasksClient:
     ) -> RunResult:
         return drive(self._tasks.run(request, polling_options))
 
+    @_documented_by(TasksClient.run_with_files)
+    def run_with_files(
+        self,
+        block_id: str,
+        input_values: TaskInputValues | None = None,
+        files: FileInputs | None = None,
+        polling_options: PollingOptions | None = None,
+        *,
+        on_upload: UploadCallback | None = None,
+    ) -> RunResult:
+        run = self._tasks.run_with_files(
+            block_id, input_values, files, polling_options, on_upload=on_upload
+        )
+        return drive(run)
+
+    @_documented_by(TasksClient.list_files)
+    def list_files(self, task_id: str) -> ListFilesResponse:
+        return drive(self._tasks.list_files(task_id))
+
+    @_documented_by(TasksClient.download)
+    def download(self, task_id: str, name: str, target: PathLike) -> Path:
+        return drive(self._tasks.download(task_id, name, target))
+
+    @_documented_by(TasksClient.read_file)
+    def read_file(self, task_id: str, name: str) -> Iterator[bytes]:
+        return iterate(self._tasks.read_file(task_id, name))
+
+    @_documented_by(TasksClient.as_completed)
+    def as_completed(
+        self,
+        requests: Iterable[CreateTaskRequest],
+        polling_options: PollingOptions | None = None,
+        *,
+        limit: int | None = None,
+    ) -> Iterator[BatchItem]:
+        yield from run_in_threads(
+            lambda request: self.run(request, polling_options),
+            entries_of(requests),
+            limit_of(limit, THREAD_LIMIT),
+        )
+
+    @_documented_by(TasksClient.map)
+    def map(
+        self,
+        requests: Iterable[CreateTaskRequest],
+        polling_options: PollingOptions | None = None,
+        *,
+        limit: int | None = None,
+        fail_fast: bool = False,
+        on_item: OnItem | None = None,
+    ) -> List[BatchItem]:
+        entries = list(requests)
+        items: List[BatchItem] = []
+        for item in self.as_completed(entries, polling_options, limit=limit):
+            items.append(item)
+            if on_item is not None:
+                on_item(item, len(items), len(entries))
+            if fail_fast and item.error is not None:
+                raise item.error
+        return sorted(items, key=lambda item: item.index)
+
+
+class SyncTaskHandle:
+    """A task on the server, blocking. See `TaskHandle`."""
+
+    def __init__(self, handle: TaskHandle) -> None:
+        self.id = handle.id
+        self._handle = handle
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+    @_documented_by(TaskHandle.get)
+    def get(self) -> Task:
+        return drive(self._handle.get())
+
+    @_documented_by(TaskHandle.status)
+    def status(self) -> str:
+        return drive(self._handle.status())
+
+    @_documented_by(TaskHandle.stop)
+    def stop(self) -> TaskResponse:
+        return drive(self._handle.stop())
+
+    @_documented_by(TaskHandle.wait)
+    def wait(self, options: PollingOptions | None = None) -> Task:
+        return drive(self._handle.wait(options))
+
+    @_documented_by(TaskHandle.run_result)
+    def run_result(self, options: PollingOptions | None = None) -> RunResult:
+        return drive(self._handle.run_result(options))
+
+    @_documented_by(TaskHandle.result)
+    def result(self, options: PollingOptions | None = None) -> Any:
+        return drive(self._handle.result(options))
+
+    @_documented_by(TaskHandle.logs)
+    def logs(self, options: PollingOptions | None = None) -> Iterator[TaskLog]:
+        return iterate(self._handle.logs(options))
+
+    @_documented_by(TaskHandle.events)
+    def events(self, options: PollingOptions | None = None) -> Iterator[Task]:
+        return iterate(self._handle.events(options))
+
 
 class SyncFlowsClient:
     """The flows of a server, blocking. See `FlowsClient`."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._flows = FlowsClient(transport)
+    def __init__(self, flows: FlowsClient) -> None:
+        self._flows = flows
 
     @_documented_by(FlowsClient.list)
     def list(self) -> ListFlowsResponse:
@@ -95,12 +249,74 @@ class SyncFlowsClient:
 class SyncBlocksClient:
     """The blocks of a server, blocking. See `BlocksClient`."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._blocks = BlocksClient(transport)
+    def __init__(self, blocks: BlocksClient) -> None:
+        self._blocks = blocks
 
     @_documented_by(BlocksClient.list)
     def list(self, include_all_versions: bool = False) -> ListBlocksResponse:
         return drive(self._blocks.list(include_all_versions))
+
+
+class SyncPackagesClient:
+    """The packages of a server, blocking. See `PackagesClient`."""
+
+    def __init__(self, packages: PackagesClient) -> None:
+        self._packages = packages
+
+    @_documented_by(PackagesClient.list)
+    def list(self) -> ListPackagesResponse:
+        return drive(self._packages.list())
+
+    @_documented_by(PackagesClient.install)
+    def install(self, name: str, version: str | None = None) -> InstallTaskResponse:
+        return drive(self._packages.install(name, version))
+
+    @_documented_by(PackagesClient.list_install_tasks)
+    def list_install_tasks(self) -> ListInstallTasksResponse:
+        return drive(self._packages.list_install_tasks())
+
+    @_documented_by(PackagesClient.get_install_task)
+    def get_install_task(self, task_id: str) -> InstallTaskResponse:
+        return drive(self._packages.get_install_task(task_id))
+
+    @_documented_by(PackagesClient.wait_for_install_completion)
+    def wait_for_install_completion(
+        self, task_id: str, options: PollingOptions | None = None
+    ) -> InstallTaskResponse:
+        return drive(self._packages.wait_for_install_completion(task_id, options))
+
+    @_documented_by(PackagesClient.install_and_wait)
+    def install_and_wait(
+        self,
+        name: str,
+        version: str | None = None,
+        polling_options: PollingOptions | None = None,
+    ) -> InstallTaskResponse:
+        return drive(self._packages.install_and_wait(name, version, polling_options))
+
+    @_documented_by(PackagesClient.uninstall)
+    def uninstall(self, name: str, version: str) -> None:
+        drive(self._packages.uninstall(name, version))
+
+
+class SyncAppletsClient:
+    """Applets, blocking. See `AppletsClient`."""
+
+    def __init__(self, applets: AppletsClient) -> None:
+        self._applets = applets
+
+    @_documented_by(AppletsClient.list)
+    def list(self) -> ListAppletsResponse:
+        return drive(self._applets.list())
+
+    @_documented_by(AppletsClient.run)
+    def run(
+        self,
+        applet_id: str,
+        input_values: TaskInputValues | None = None,
+        polling_options: PollingOptions | None = None,
+    ) -> RunResult:
+        return drive(self._applets.run(applet_id, input_values, polling_options))
 
 
 class SyncOomolConnectClient:
@@ -115,32 +331,25 @@ class SyncOomolConnectClient:
     """
 
     def __init__(
-        self,
-        options: ClientOptions | None = None,
-        *,
-        base_url: str | None = None,
-        api_token: str | None = None,
-        auth_scheme: AuthScheme | None = None,
-        default_headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        max_retries: int | None = None,
+        self, options: ClientOptions | None = None, **keywords: Unpack[ClientOptions]
     ) -> None:
-        self._config = Config.of(
-            options,
-            {
-                "base_url": base_url,
-                "api_token": api_token,
-                "auth_scheme": auth_scheme,
-                "default_headers": default_headers,
-                "timeout": timeout,
-                "max_retries": max_retries,
-            },
-        )
-        io = BlockingIO()
-        self._transport = Transport(self._config, BlockingSender(io.now), io)
-        self.tasks = SyncTasksClient(self._transport)
-        self.flows = SyncFlowsClient(self._transport)
-        self.blocks = SyncBlocksClient(self._transport)
+        config = Config.of(options, keywords)
+        sender = BlockingSender(BlockingIO().now, config.http_client)
+        self._connect(config, sender, owner=True)
+
+    def _connect(self, config: Config, sender: Sender, *, owner: bool) -> None:
+        self._config = config
+        self._sender = sender
+        self._owner = owner
+        self._transport = Transport(config, sender, BlockingIO())
+        watch = DirectWatch(TaskApi(self._transport))
+        tasks, blocks = TasksClient(self._transport, watch), BlocksClient(self._transport)
+        self._directory = Transport(applets_config(config), sender, BlockingIO())
+        self.tasks = SyncTasksClient(tasks)
+        self.flows = SyncFlowsClient(FlowsClient(self._transport))
+        self.blocks = SyncBlocksClient(blocks)
+        self.packages = SyncPackagesClient(PackagesClient(self._transport))
+        self.applets = SyncAppletsClient(AppletsClient(self._directory, tasks, blocks))
 
     @classmethod
     @_documented_by(OomolConnectClient.local)
@@ -155,9 +364,49 @@ class SyncOomolConnectClient:
 
         return sync_local_client(packages, data_dir, options)
 
+    @_documented_by(OomolConnectClient.with_options)
+    def with_options(self, **options: Unpack[ClientOptions]) -> SyncOomolConnectClient:
+        refuse_http_client(options)
+        twin = type(self).__new__(type(self))
+        twin._connect(self._config.changed(options), self._sender, owner=False)
+        return twin
+
+    @_documented_by(OomolConnectClient.request)
+    def request(
+        self,
+        path: str,
+        method: str = "GET",
+        json_data: Any = None,
+        data: Mapping[str, str] | None = None,
+        files: FileInputs | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        return drive(send(self._transport, path, method, json_data, data, files, headers))
+
+    @_documented_by(OomolConnectClient.request_to_server)
+    def request_to_server(
+        self,
+        server_url: str,
+        path: str,
+        method: str = "GET",
+        json_data: Any = None,
+        data: Mapping[str, str] | None = None,
+        files: FileInputs | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        transport = Transport(stranger(self._config, server_url), self._sender, BlockingIO())
+        return drive(send(transport, path, method, json_data, data, files, headers))
+
+    @_documented_by(OomolConnectClient.get_default_headers)
+    def get_default_headers(self) -> Dict[str, str]:
+        return dict(self._config.default_headers)
+
     @_documented_by(OomolConnectClient.close)
     def close(self) -> None:
-        drive(self._transport.close())
+        self._transport.close()
+        self._directory.close()
+        if self._owner:
+            drive(self._sender.close())
 
     def __enter__(self) -> SyncOomolConnectClient:
         return self

@@ -2,31 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Tuple
 
-from ._http import Transport, endpoint, expect
+from .answers import endpoint, expect
+from .multipart import MultipartBody
+from .transport import Transport
 from .types import Task, TaskLog, TaskResponse
+
+#: Seconds that an answer to a held request may take longer than it was held.
+_HOLD_GRACE = 5.0
 
 
 class TaskApi:
     """The endpoints below ``/v1/tasks``.
 
-    ``total`` bounds the request in seconds, ``attempts`` is how often it is tried at most.
+    ``total`` bounds a request in seconds, ``attempts`` is how often it is tried at most.
     """
+
+    #: Log rows asked for at once, where the server has pages.
+    LOG_PAGE = 5000
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
 
-    async def list(self) -> Dict[str, Any]:
-        """Return the answer with all tasks."""
-        answer: Dict[str, Any] = await self.transport.request("GET", endpoint("v1", "tasks"))
-        expect(answer, "tasks", list, "the task list")
-        return answer
+    @property
+    def pages_logs(self) -> bool:
+        """Whether the server gives a log from a row on, in pages."""
+        return "logs-after" in self.transport.features
 
-    async def create(self, body: Mapping[str, Any]) -> TaskResponse:
-        """Create a task from a request that is ready for the wire."""
-        answer = await self.transport.request("POST", endpoint("v1", "tasks"), body=body)
-        return _with_task(answer, "the created task")
+    async def list(
+        self,
+        *,
+        total: float | None = None,
+        attempts: int | None = None,
+        out_of_turn: bool = False,
+    ) -> Tuple[Dict[str, Any], int]:
+        """Return the answer with all tasks and its size in bytes (0 when unknown).
+
+        One that stands for many looks goes ``out_of_turn``: it does not queue behind them.
+        """
+        reply = await self.transport.exchange(
+            "GET",
+            endpoint("v1", "tasks"),
+            total=total,
+            out_of_turn=out_of_turn,
+            attempts=attempts,
+        )
+        expect(reply.body, "tasks", list, "the task list")
+        return reply.body, reply.size
+
+    async def create(self, body: Mapping[str, Any], key: str) -> TaskResponse:
+        """Create a task from a request that is ready for the wire; ``key`` names this creation."""
+        answer = await self.transport.request(
+            "POST",
+            endpoint("v1", "tasks"),
+            body=body,
+            idempotency_key=key,
+            headers={"Oomol-Connect-Client": self.transport.client_id},
+        )
+        return with_task(answer, "the created task")
+
+    async def create_with_files(self, body: MultipartBody, key: str) -> TaskResponse:
+        """Create a task from a multipart body; ``key`` names this creation."""
+        answer = await self.transport.request(
+            "POST",
+            endpoint("v1", "tasks"),
+            content=body,
+            idempotency_key=key,
+            headers={"Oomol-Connect-Client": self.transport.client_id},
+        )
+        return with_task(answer, "the created task")
 
     async def get(
         self, task_id: str, *, total: float | None = None, attempts: int | None = None
@@ -36,22 +81,89 @@ class TaskApi:
         answer = await self.transport.request("GET", path, total=total, attempts=attempts)
         return _task(answer, f"task {task_id}")
 
+    async def look(
+        self,
+        task_id: str,
+        *,
+        total: float | None = None,
+        hold: float | None = None,
+        unless: str | None = None,
+    ) -> Tuple[Task | None, str | None]:
+        """Look at a task once; return it and the tag of this state where the server holds requests.
+
+        With ``hold`` the server answers when the state is no more that of the tag ``unless``, or
+        after that many seconds: then the task is None.
+        """
+        path = endpoint("v1", "tasks", task_id)
+        headers = {}
+        if hold is not None and unless is not None:
+            headers = {"If-None-Match": unless, "Prefer": _wait(hold)}
+        reply = await self.transport.exchange(
+            "GET",
+            path,
+            headers=headers,
+            total=total,
+            timeout=_patience(hold),
+            out_of_turn=hold is not None,
+            attempts=1,
+        )
+        tag = reply.headers.get("etag") if "wait" in self.transport.features else None
+        if reply.status == 304:
+            return None, tag or unless
+        return _task(reply.body, f"task {task_id}"), tag
+
     async def stop(
         self, task_id: str, *, total: float | None = None, attempts: int | None = None
     ) -> TaskResponse:
         """Ask the server to stop a task."""
         path = endpoint("v1", "tasks", task_id, "stop")
         answer = await self.transport.request("POST", path, total=total, attempts=attempts)
-        return _with_task(answer, f"the stopped task {task_id}")
+        return with_task(answer, f"the stopped task {task_id}")
 
     async def logs(
-        self, task_id: str, *, total: float | None = None, attempts: int | None = None
+        self,
+        task_id: str,
+        *,
+        after: int = 0,
+        hold: float | None = None,
+        total: float | None = None,
+        attempts: int | None = None,
     ) -> List[TaskLog]:
-        """Return all rows of a task's log."""
+        """Return rows of a task's log: those above ``after`` where the server can, else all.
+
+        With ``hold`` the server answers when there is one, or after that many seconds.
+        """
         path = endpoint("v1", "tasks", task_id, "logs")
-        answer = await self.transport.request("GET", path, total=total, attempts=attempts)
+        params = {"after": str(after), "limit": str(self.LOG_PAGE)} if self.pages_logs else None
+        headers = {} if hold is None else {"Prefer": _wait(hold)}
+        answer = await self.transport.request(
+            "GET",
+            path,
+            params=params,
+            headers=headers,
+            total=total,
+            timeout=_patience(hold),
+            out_of_turn=hold is not None,
+            attempts=attempts,
+        )
         rows: List[TaskLog] = expect(answer, "logs", list, f"the log of task {task_id}")
         return rows
+
+
+def _wait(hold: float) -> str:
+    return f"wait={max(1, int(hold))}"
+
+
+def _patience(hold: float | None) -> float | None:
+    return None if hold is None else hold + _HOLD_GRACE
+
+
+def with_task(answer: Any, where: str) -> TaskResponse:
+    """Return the answer's task with the answer's own keys beside the task's."""
+    task = _task(answer, where)
+    merged: Any = {**task, **answer}
+    response: TaskResponse = merged
+    return response
 
 
 def _task(answer: Any, where: str) -> Task:
@@ -59,10 +171,3 @@ def _task(answer: Any, where: str) -> Task:
     expect(task, "id", str, where)
     expect(task, "status", str, where)
     return task
-
-
-def _with_task(answer: Any, where: str) -> TaskResponse:
-    task = _task(answer, where)
-    merged: Any = {**task, **answer}
-    response: TaskResponse = merged
-    return response

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable, Dict, List, Mapping, Sequence, Union
+from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from typing_extensions import Literal, NotRequired, TypedDict
 
@@ -76,26 +76,36 @@ class TaskResponse(Task):
     userID: NotRequired[str]
 
 
-class TaskLog(TypedDict, total=False):
+class TaskLog(TypedDict):
     """One row of a task's log. ``event`` is the whole log event, ``created_at`` milliseconds."""
 
-    id: int
-    project_name: str
-    session_id: str
-    node_id: str
-    manifest_path: str
     type: str
-    event: Dict[str, Any]
-    created_at: int
+    id: NotRequired[int]
+    project_name: NotRequired[str]
+    session_id: NotRequired[str]
+    node_id: NotRequired[str]
+    manifest_path: NotRequired[str]
+    event: NotRequired[Dict[str, Any]]
+    created_at: NotRequired[int]
 
 
 class CreateTaskRequest(TypedDict, total=False):
-    """What to run, under one of three names, and its inputs."""
+    """What to run, under one of three names, and its inputs.
+
+    ``custom_id`` is the caller's own name for the request in a batch; it is not sent. The keys
+    below it are for servers that know them, such as the local one: tasks of a higher ``priority``
+    go first, ``labels`` are kept with the task, and one that is not over at its ``deadline``
+    (Unix milliseconds) is stopped.
+    """
 
     blockId: str
     manifest: str
     flowName: str
     inputValues: TaskInputValues
+    custom_id: str
+    priority: int
+    labels: Mapping[str, str]
+    deadline: int
 
 
 class RunResult(TypedDict):
@@ -131,7 +141,7 @@ class ListBlocksResponse(TypedDict):
     blocks: List[Block]
 
 
-class FlowNodeInputs(TypedDict, total=False):
+class FlowInputNode(TypedDict, total=False):
     """The open inputs of one node of a flow."""
 
     nodeId: str
@@ -145,7 +155,7 @@ class Flow(TypedDict):
     name: str
     path: str
     description: NotRequired[str]
-    inputs: NotRequired[List[FlowNodeInputs]]
+    inputs: NotRequired[List[FlowInputNode]]
 
 
 class ListFlowsResponse(TypedDict):
@@ -159,3 +169,106 @@ ProgressCallback = Callable[[Task], Union[Awaitable[None], None]]
 
 #: Called with every log row once, in order; may be a coroutine function on the async client.
 LogCallback = Callable[[TaskLog], Union[Awaitable[None], None]]
+
+
+class PackageDependency(TypedDict):
+    """A package that another one needs."""
+
+    name: str
+    version: NotRequired[str]
+    packagePath: NotRequired[str]
+
+
+class Package(TypedDict):
+    """One installed package."""
+
+    name: str
+    version: str
+    path: NotRequired[str]
+    description: NotRequired[str]
+
+
+class ListPackagesResponse(TypedDict):
+    """The packages a server has installed."""
+
+    packages: List[Package]
+
+
+class InstallTask(TypedDict):
+    """One installation of a package. Times are Unix milliseconds."""
+
+    id: str
+    name: NotRequired[str]
+    version: NotRequired[str]
+    status: NotRequired[str]
+    packagePath: NotRequired[str]
+    dependencies: NotRequired[List[PackageDependency]]
+    error: NotRequired[str]
+    createdAt: NotRequired[int]
+    updatedAt: NotRequired[int]
+
+
+class InstallTaskResponse(InstallTask):
+    """An install task, and the same under ``task`` and ``taskId`` as servers name it."""
+
+    taskId: str
+    task: InstallTask
+    success: NotRequired[bool]
+
+
+class ListInstallTasksResponse(TypedDict):
+    """All installations a server knows."""
+
+    tasks: List[InstallTask]
+
+
+class AppletData(TypedDict):
+    """What an applet runs: a block of a package in one version, with preset inputs."""
+
+    id: NotRequired[str]
+    createdAt: NotRequired[int]
+    packageId: str
+    blockName: str
+    title: NotRequired[str]
+    description: NotRequired[str]
+    presetInputs: NotRequired[Dict[str, Any]]
+
+
+class Applet(TypedDict):
+    """A block with preset inputs, published under an id. Times are Unix milliseconds."""
+
+    appletId: str
+    data: AppletData
+    userId: NotRequired[str]
+    createdAt: NotRequired[int]
+    updatedAt: NotRequired[int]
+
+
+#: What the applet server answers: the applets, without anything around them.
+ListAppletsResponse = List[Applet]
+
+
+class RunAppletRequest(TypedDict, total=False):
+    """The arguments of a run of an applet, by name."""
+
+    applet_id: str
+    input_values: TaskInputValues
+
+
+class TaskFile(TypedDict):
+    """One file of a task on the server: size in bytes, time in Unix milliseconds."""
+
+    name: str
+    size: NotRequired[int]
+    modified_at: NotRequired[int]
+
+
+class ListFilesResponse(TypedDict):
+    """The files of a task."""
+
+    files: List[TaskFile]
+
+
+#: Called while files are sent with the bytes sent so far and the bytes in all, None if unknown;
+#: may be a coroutine function on the async client.
+UploadCallback = Callable[[int, Optional[int]], Union[Awaitable[None], None]]

@@ -158,3 +158,28 @@ def test_errors_survive_pickling_and_copying(error: Any) -> None:
         assert type(twin) is type(error)
         assert vars(twin) == vars(error)
         assert str(twin) == str(error) == "m"
+
+
+def test_a_request_of_ones_own_reaches_the_server(
+    face: Callable[..., Any], server: ScriptedServer
+) -> None:
+    server.on("POST /api/extra/thing", {"ok": 1})
+    client = face(base_url=server.url, api_token="secret", default_headers={"X-A": "1"})
+    assert client.request("/extra/thing", "post", {"n": 1}, headers={"X-B": "2"}) == {"ok": 1}
+    (call,) = server.calls
+    assert call.json == {"n": 1}
+    assert (call.headers["x-a"], call.headers["x-b"]) == ("1", "2")
+    assert client.get_default_headers() == {"X-A": "1"}
+    with pytest.raises(ValueError, match="either json_data"):
+        client.request("extra/thing", "POST", {}, {"field": "x"})
+
+
+def test_another_server_gets_neither_token_nor_headers(
+    face: Callable[..., Any], server: ScriptedServer
+) -> None:
+    server.on("GET /api/elsewhere", {"ok": 1})
+    client = face(
+        base_url="http://127.0.0.1:1", api_token="secret", default_headers={"X-A": "secret"}
+    )
+    assert client.request_to_server(server.url, "elsewhere") == {"ok": 1}
+    assert "secret" not in repr(server.calls)

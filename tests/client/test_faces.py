@@ -11,7 +11,7 @@ import oomol_connect_sdk
 from oomol_connect_sdk import OomolConnectClient, SyncOomolConnectClient
 
 CONTEXT = {"__aenter__": "__enter__", "__aexit__": "__exit__"}
-SUB_CLIENTS = ("tasks", "flows", "blocks")
+SUB_CLIENTS = ("tasks", "flows", "blocks", "packages", "applets")
 
 
 def public(thing: Any) -> Any:

@@ -1,0 +1,34 @@
+"""The files beside this one are never run: they are what type checkers are shown."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+
+HERE = Path(__file__).parent
+BESIDE_PYTHON = str(Path(sys.executable).parent)
+PYRIGHT = shutil.which("pyright") or shutil.which("pyright", path=BESIDE_PYTHON)
+FILES = [str(path) for path in sorted(HERE.glob("*.py")) if not path.name.startswith("test_")]
+
+
+def checked(command: List[str], directory: Path) -> str:
+    """Run a type checker in an empty directory, and return what it found."""
+    arguments = [*command, *FILES]
+    done = subprocess.run(arguments, cwd=directory, capture_output=True, text=True, timeout=300)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_mypy_sees_the_types_as_they_are_meant(tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="part of the dev extra")
+    assert len(FILES) == 2
+    assert checked([sys.executable, "-m", "mypy", "--strict"], tmp_path) == ""
+
+
+@pytest.mark.skipif(PYRIGHT is None, reason="pyright is not installed")
+def test_pyright_sees_the_types_as_they_are_meant(tmp_path: Path) -> None:
+    assert checked([str(PYRIGHT), "--pythonpath", sys.executable], tmp_path) == ""
