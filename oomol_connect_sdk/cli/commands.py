@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
-import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Tuple
 
 import click
 
 from .._version import __version__
-from ..errors import OomolConnectError
 from .inputs import parse_inputs
+from .packages import packages
+from .reporting import reported_errors
 from .target import Target
-
-#: Exit status after Ctrl-C, as shells count it: 128 + the signal's number.
-INTERRUPTED = 128 + signal.SIGINT
 
 _PACKAGE = click.option(
     "--package",
@@ -90,7 +85,7 @@ def run(
     values = parse_inputs(inputs, inputs_file)
     where = Target.of(target, packages, base_url)
     options: Dict[str, Any] = {} if timeout is None else {"timeout_ms": timeout * 1000}
-    with _reported_errors(), where.client(token, data_dir) as client, display(quiet) as shown:
+    with reported_errors(), where.client(token, data_dir) as client, display(quiet) as shown:
         options.update(on_progress=shown.progress, on_log=shown.log)
         request: Any = {"blockId": where.block_id, "inputValues": values}
         result = client.tasks.run(request, options)  # type: ignore[arg-type]
@@ -111,44 +106,64 @@ def run(
     "--data",
     "data_dir",
     type=click.Path(file_okay=False),
-    help="Keep tasks and logs in this directory; without it they are gone at the end.",
+    help="Keep tasks, logs and installed packages here; without it they are gone at the end.",
 )
 @click.option(
     "--token",
     envvar="OOMOL_CONNECT_API_TOKEN",
     help="Ask every client for this token; required unless the address is loopback.",
 )
+@click.option(
+    "--registry",
+    envvar="OOMOL_REGISTRY",
+    help="The npm-compatible registry that packages are installed from; its token is read from "
+    "OOMOL_REGISTRY_TOKEN.",
+)
+@click.option(
+    "--allow-local-sources",
+    is_flag=True,
+    help="Let clients install from paths on this machine and from addresses of their choice.",
+)
+@click.option(
+    "--build-environments",
+    is_flag=True,
+    help="Build a package's Python environment at its install instead of at its first run.",
+)
 def serve(
-    packages: Tuple[str, ...], host: str, port: int, data_dir: str | None, token: str | None
+    packages: Tuple[str, ...],
+    host: str,
+    port: int,
+    data_dir: str | None,
+    token: str | None,
+    registry: str | None,
+    allow_local_sources: bool,
+    build_environments: bool,
 ) -> None:
-    """Serve packages over the Connect API until Ctrl-C."""
-    if not packages:
-        raise click.UsageError("name at least one package with --package")
+    """Serve packages over the Connect API until Ctrl-C.
+
+    Packages that clients install are kept in the data directory and served as well.
+    """
+    if not packages and data_dir is None:
+        raise click.UsageError(
+            "name at least one package with --package, or the place of installed ones with --data"
+        )
+    from ..server import InstallOptions
     from ..server import serve as serve_packages
 
-    with _reported_errors():
+    with reported_errors():
         serve_packages(
             [Path(package) for package in packages],
             data_dir=data_dir,
             host=host,
             port=port,
             token=token,
+            installing=InstallOptions(
+                registry=registry,
+                allow_local_sources=allow_local_sources,
+                build_environments=build_environments,
+            ),
             on_ready=lambda server: click.echo(f"serving at {server.base_url}", err=True),
         )
 
 
-@contextlib.contextmanager
-def _reported_errors() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
-    except (OomolConnectError, OSError, ValueError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(_status(error))
-
-
-def _status(error: Exception) -> int:
-    refused = getattr(error, "status", 0) in (400, 401, 403, 404, 413, 415, 422)
-    return 2 if refused or isinstance(error, ValueError) else 1
+commands.add_command(packages)

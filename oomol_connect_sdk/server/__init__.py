@@ -6,6 +6,7 @@ except to start a local server.
 
 from __future__ import annotations
 
+from .packages import InstallOptions
 from .serving import LocalServer, serve
 
-__all__ = ["LocalServer", "serve"]
+__all__ = ["InstallOptions", "LocalServer", "serve"]

@@ -8,12 +8,13 @@ from typing import Any
 
 from starlette.responses import Response
 
+from .feed import TaskEvent
 from .store import StoredEvent, TaskRecord
 
 
-def success(value: Mapping[str, Any]) -> Response:
+def success(value: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer of status 200."""
-    return _json(strict_json(value))
+    return _json(strict_json(value), headers=headers)
 
 
 def failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -22,10 +23,36 @@ def failure(status: int, message: str, headers: Mapping[str, str] | None = None)
     return _json(strict_json(body), status, headers)
 
 
-def log_answer(task: TaskRecord, events: Sequence[StoredEvent]) -> Response:
+def task_answer(
+    task: TaskRecord, headers: Mapping[str, str] | None = None, **more: Any
+) -> Response:
+    """Return one task, with the entity tag of its record."""
+    body = {"task": task_row(task), **more, "success": True}
+    return success(body, {"ETag": etag_of(task), **(headers or {})})
+
+
+def not_modified(task: TaskRecord, headers: Mapping[str, str]) -> Response:
+    """Return the answer to a client that has this task as it is."""
+    return Response(status_code=304, headers={"ETag": etag_of(task), **headers})
+
+
+def etag_of(task: TaskRecord) -> str:
+    """Return the strong entity tag of a task as it is now."""
+    return f'"{task.revision}"'
+
+
+def log_answer(
+    task: TaskRecord, events: Sequence[StoredEvent], headers: Mapping[str, str]
+) -> Response:
     """Return the log rows of a task; the events' JSON goes out as it was stored."""
-    rows = ",".join(_log_row(task, event) for event in events)
-    return _json(f'{{"logs":[{rows}],"success":true}}')
+    rows = ",".join(_log_row(event, task.project_name, task.manifest_path) for event in events)
+    return _json(f'{{"logs":[{rows}],"success":true}}', headers=headers)
+
+
+def feed_row(item: TaskEvent) -> str:
+    """Return the JSON of a log row that stands among those of other tasks."""
+    row = _log_row(item.event, item.project_name, item.manifest_path)
+    return f'{row[:-1]},"task_id":{strict_json(item.task_id)}}}'
 
 
 def task_row(task: TaskRecord) -> dict[str, Any]:
@@ -43,6 +70,10 @@ def task_row(task: TaskRecord) -> dict[str, Any]:
         "result": task.result,
         "nodeResults": task.node_results,
         "error": task.error,
+        "priority": task.priority,
+        "labels": task.labels,
+        "deadline": task.deadline,
+        "rerunOf": task.rerun_of,
     }
     return {name: value for name, value in row.items() if value is not None}
 
@@ -60,17 +91,17 @@ def _without_nan(text: str) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _log_row(task: TaskRecord, event: StoredEvent) -> str:
+def _log_row(event: StoredEvent, project_name: str, manifest_path: str) -> str:
     text = event.text
     if "NaN" in text or "Infinity" in text:
         text = _without_nan(text)
     head = strict_json(
         {
             "id": event.id,
-            "project_name": task.project_name,
+            "project_name": project_name,
             "session_id": event.session_id,
             "node_id": event.node_id,
-            "manifest_path": task.manifest_path,
+            "manifest_path": manifest_path,
             "type": event.type,
         }
     )

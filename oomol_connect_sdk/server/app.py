@@ -3,31 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Coroutine, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
-from .answers import failure, log_answer, success, task_row
+from .answers import (
+    etag_of,
+    failure,
+    log_answer,
+    not_modified,
+    success,
+    task_answer,
+    task_row,
+)
+from .conditions import applied, matches, wait_of
+from .creation import client_of, idempotency_key_of, task_request
 from .engine.catalog import UnknownTarget
 from .engine.errors import EngineError
 from .engine.session import InputError
+from .event_stream import HEADERS, event_stream
+from .file_answers import file_answer
+from .form import FormLimits
 from .guard import Guard
 from .inputs import InvalidInputs
-from .service import TaskService, UnknownTask
+from .json_body import json_object
+from .packages import (
+    InvalidInstall,
+    NotInstalled,
+    PackageInUse,
+    SourceNotAllowed,
+    UnknownInstall,
+)
+from .queries import cursor_of, selected_tasks, task_filter, whole_number
+from .service import Accepted, KeyConflict, TaskService, UnknownTask
+from .streaming import StreamedAnswer, while_connected
+from .task_files import UnknownFile
+from .task_requests import InvalidOption
 
-#: The keys clients name the block or flow by, one for each generation of the wire.
-_TARGET_KEYS = ("manifest", "blockId", "flowName")
-#: How deep the JSON of a request may be nested.
-_DEPTH = 200
-#: Bytes of JSON that are parsed on the event loop; more is left to a thread.
-_QUICK = 256 * 1024
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """What a client may ask of the HTTP face."""
+
+    #: Bytes of a JSON body.
+    body: int = 64 * 1024 * 1024
+    form: FormLimits = field(default_factory=FormLimits)
+    #: Seconds without an event after which an event stream says that it lives.
+    heartbeat: float = 15
 
 
 def create_app(
@@ -35,22 +66,28 @@ def create_app(
     *,
     token: str | None,
     hosts: Iterable[str] | None,
-    body_limit: int = 64 * 1024 * 1024,
+    limits: HttpLimits | None = None,
 ) -> ASGIApp:
-    """Return the ASGI application of a service.
-
-    ``token`` and ``hosts`` are those of the Guard; ``body_limit`` is in bytes.
-    """
-    routes = _Endpoints(service, body_limit).routes()
+    """Return the ASGI application of a service; ``token`` and ``hosts`` are those of the Guard."""
+    routes = _Endpoints(service, limits or HttpLimits()).routes()
     app = Starlette(
         routes=[*routes, Mount("/api", routes=routes)],
         exception_handlers={
             HTTPException: _http_error,
             InvalidInputs: _refuse(400),
+            InvalidOption: _refuse(400),
             InputError: _refuse(400),
             UnknownTarget: _refuse(404),
             UnknownTask: _refuse(404),
+            UnknownFile: _refuse(404),
+            KeyConflict: _refuse(422),
             EngineError: _refuse(422),
+            InvalidInstall: _refuse(400),
+            SourceNotAllowed: _refuse(403),
+            UnknownInstall: _refuse(404),
+            NotInstalled: _refuse(404),
+            PackageInUse: _refuse(409),
+            ClientDisconnect: _gone,
             Exception: _internal_error,
         },
     )
@@ -58,19 +95,26 @@ def create_app(
 
 
 class _Endpoints:
-    def __init__(self, service: TaskService, body_limit: int) -> None:
+    def __init__(self, service: TaskService, limits: HttpLimits) -> None:
         self._service = service
-        self._body_limit = body_limit
+        self._limits = limits
 
     def routes(self) -> list[BaseRoute]:
         return [
             Route("/v1/flows", self.flows),
             Route("/v1/blocks", self.blocks),
+            Route("/v1/events", self.events),
             Route("/v1/tasks", self.tasks, methods=["GET", "POST"]),
             Route("/v1/tasks/{task_id}", self.task),
             Route("/v1/tasks/{task_id}/stop", self.stop, methods=["POST"]),
+            Route("/v1/tasks/{task_id}/rerun", self.rerun, methods=["POST"]),
             Route("/v1/tasks/{task_id}/logs", self.logs),
+            Route("/v1/tasks/{task_id}/files", self.files),
+            Route("/v1/tasks/{task_id}/files/{name:path}", self.file),
             Route("/packages", self.packages),
+            Route("/packages/install", self.installs, methods=["GET", "POST"]),
+            Route("/packages/install/{install_id}", self.install),
+            Route("/packages/{name:path}/{version}", self.uninstall, methods=["DELETE"]),
         ]
 
     async def flows(self, _: Request) -> Response:
@@ -82,34 +126,131 @@ class _Endpoints:
     async def packages(self, _: Request) -> Response:
         return success({"packages": self._service.packages()})
 
-    async def tasks(self, request: Request) -> Response:
+    async def installs(self, request: Request) -> Response:
+        installer = self._service.installer
         if request.method == "POST":
-            return await self._create(request)
-        tasks = await self._service.list()
-        return success({"tasks": [task_row(task) for task in tasks]})
+            task = await installer.install(*await _wanted_package(request, self._limits.body))
+            return success({"success": True, "taskId": task.id})
+        return success({"success": True, "tasks": [task.row for task in installer.all()]})
 
-    async def task(self, request: Request) -> Response:
-        task = await self._service.get(request.path_params["task_id"])
-        return success({"task": task_row(task), "success": True})
+    async def install(self, request: Request) -> Response:
+        task = self._service.installer.get(request.path_params["install_id"])
+        return success({"success": True, "task": task.row})
 
-    async def stop(self, request: Request) -> Response:
-        task = await self._service.stop(request.path_params["task_id"])
-        return success({"task": task_row(task), "success": True})
+    async def uninstall(self, request: Request) -> Response:
+        name, version = request.path_params["name"], request.path_params["version"]
+        await self._service.installer.uninstall(name, version)
+        return success({"success": True, "package": {"name": name, "version": version}})
 
-    async def logs(self, request: Request) -> Response:
-        after = _whole_number(request, "after")
-        task, events = await self._service.logs(request.path_params["task_id"], after)
-        return log_answer(task, events)
+    async def tasks(self, request: Request) -> Response:
+        return await (self._create(request) if request.method == "POST" else self._list(request))
 
     async def _create(self, request: Request) -> Response:
-        body = await _json_object(request, self._body_limit)
-        task = await self._service.create(_target(body), body.get("inputValues"))
-        return success({"task": task_row(task), "userID": "local", "success": True})
+        limits = self._limits
+        uploads = self._service.uploads
+        async with task_request(request, uploads, limits.body, limits.form) as wanted:
+            return _accepted(await self._service.accept(wanted))
+
+    async def rerun(self, request: Request) -> Response:
+        accepted = await self._service.rerun(
+            request.path_params["task_id"],
+            client=client_of(request),
+            idempotency_key=idempotency_key_of(request),
+        )
+        return _accepted(accepted)
+
+    async def _list(self, request: Request) -> Response:
+        limit = whole_number(request, "limit", least=1)
+        page = await self._service.page(
+            task_filter(request), cursor=cursor_of(request), limit=limit
+        )
+        answer: dict[str, Any] = {"tasks": [task_row(task) for task in page.tasks]}
+        if page.next_cursor is not None:
+            answer["nextCursor"] = str(page.next_cursor)
+        return success(answer)
+
+    async def task(self, request: Request) -> Response:
+        wait = wait_of(request)
+        held = self._service.get_changed(
+            request.path_params["task_id"],
+            known=lambda task: matches(request, etag_of(task)),
+            patience=wait or 0,
+        )
+        task = await _unless_gone(request, held, wait)
+        if task is None:
+            return _nobody()
+        if matches(request, etag_of(task)):
+            return not_modified(task, applied(wait))
+        return task_answer(task, applied(wait))
+
+    async def stop(self, request: Request) -> Response:
+        return task_answer(await self._service.stop(request.path_params["task_id"]))
+
+    async def logs(self, request: Request) -> Response:
+        wait = wait_of(request)
+        held = self._service.logs(
+            request.path_params["task_id"],
+            whole_number(request, "after") or 0,
+            limit=whole_number(request, "limit", least=1),
+            patience=wait or 0,
+        )
+        found = await _unless_gone(request, held, wait)
+        return _nobody() if found is None else log_answer(*found, applied(wait))
+
+    async def events(self, request: Request) -> ASGIApp:
+        client, task_ids, after, logs = selected_tasks(request)
+        selection = await self._service.selection(client, task_ids, logs=logs)
+        stream = event_stream(self._service, selection, after, self._limits.heartbeat)
+        return StreamedAnswer(stream, HEADERS)
+
+    async def files(self, request: Request) -> Response:
+        files = await self._service.files(request.path_params["task_id"])
+        entries = await asyncio.to_thread(files.entries)
+        return success({"files": [asdict(entry) for entry in entries]})
+
+    async def file(self, request: Request) -> ASGIApp:
+        name = request.path_params["name"]
+        files = await self._service.files(request.path_params["task_id"])
+        path = await asyncio.to_thread(files.path, name)
+        return file_answer(request, path, name)
+
+
+def _accepted(accepted: Accepted) -> Response:
+    headers = {"Idempotency-Replayed": "true"} if accepted.replayed else {}
+    return task_answer(accepted.task, headers, userID="local")
+
+
+async def _wanted_package(request: Request, limit: int) -> tuple[str, str | None]:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise HTTPException(415, "The body must be JSON (Content-Type application/json).")
+    body = await json_object(request, limit)
+    name, version = body.get("name"), body.get("version")
+    if not isinstance(name, str) or not isinstance(version, (str, type(None))):
+        raise HTTPException(400, "An install needs a name, and perhaps a version, as strings.")
+    return name, version
+
+
+async def _unless_gone(
+    request: Request, held: Coroutine[Any, Any, T], wait: int | None
+) -> T | None:
+    """Return what ``held`` returns; None when the client did not wait for it."""
+    # Only an answer that is held outlasts its client's patience.
+    return await while_connected(request.receive, held) if wait else await held
+
+
+def _nobody() -> Response:
+    """Return the answer to a client that has gone away."""
+    return Response(status_code=204)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return failure(error.status_code, error.detail, error.headers)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return _nobody()
 
 
 async def _internal_error(_: Request, __: Exception) -> Response:
@@ -122,84 +263,3 @@ def _refuse(status: int) -> Any:
         return failure(status, str(error))
 
     return refuse
-
-
-def _target(body: dict[str, Any]) -> str:
-    given = {key: body[key] for key in _TARGET_KEYS if body.get(key) is not None}
-    if not given:
-        raise HTTPException(400, "The request names nothing to run: it has no manifest or blockId.")
-    for key, value in given.items():
-        if not isinstance(value, str) or not value:
-            raise HTTPException(400, f"{key} must be a string that names a block or flow.")
-    if len(set(given.values())) > 1:
-        pairs = ", ".join(f"{key} {value!r}" for key, value in given.items())
-        raise HTTPException(400, f"The request names different things to run: {pairs}.")
-    target: str = next(iter(given.values()))
-    return target
-
-
-def _whole_number(request: Request, name: str) -> int:
-    text = request.query_params.get(name, "0")
-    # SQLite's integers end at 63 bits.
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
-        raise HTTPException(400, f"{name} must be a whole number, not {text!r}.")
-    return int(text)
-
-
-async def _json_object(request: Request, limit: int) -> dict[str, Any]:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    # A web page can send other types across origins without asking; JSON it can't.
-    if media_type != "application/json":
-        raise HTTPException(415, "The body must be JSON, with the Content-Type application/json.")
-    body = await _limited_body(request, limit)
-    value = _parse(body) if len(body) <= _QUICK else await asyncio.to_thread(_parse, body)
-    if not isinstance(value, dict):
-        raise HTTPException(400, "The body must be a JSON object.")
-    return value
-
-
-async def _limited_body(request: Request, limit: int) -> bytes:
-    too_large = HTTPException(413, f"The body is larger than the limit of {limit} bytes.")
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > limit:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
-    return bytes(body)
-
-
-def _parse(body: bytes) -> Any:
-    try:
-        value = json.loads(body, parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise HTTPException(400, f"The body is not valid JSON: {error}.") from error
-    except RecursionError as error:
-        raise _too_deep() from error
-    if body.count(b"[") + body.count(b"{") > _DEPTH:
-        _check_depth(value)
-    return value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value")
-
-
-def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(_DEPTH):
-        level = [
-            child
-            for container in level
-            for child in (container.values() if isinstance(container, dict) else container)
-            if isinstance(child, (dict, list))
-        ]
-        if not level:
-            return
-    raise _too_deep()
-
-
-def _too_deep() -> HTTPException:
-    return HTTPException(400, f"The body is nested deeper than {_DEPTH} levels.")

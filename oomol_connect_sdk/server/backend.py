@@ -10,8 +10,8 @@ from pathlib import Path
 
 from .data_directory import DataDirectory
 from .dispatcher import LocalDispatcher
-from .engine.catalog import Catalog
 from .executors import Environments, WorkerPool
+from .packages import InstallOptions, LiveCatalog, PackageStore, open_installer
 from .runner import RunnerParts, TaskRunner
 from .service import TaskService
 from .store import Store
@@ -24,6 +24,7 @@ async def open_service(
     data_dir: Path | None = None,
     environments_dir: Path | None = None,
     max_tasks: int | None = None,
+    installing: InstallOptions | None = None,
 ) -> AsyncIterator[TaskService]:
     """Give a service over these package directories whose unfinished tasks already run.
 
@@ -31,20 +32,28 @@ async def open_service(
     package that is absent or broken, DataDirectoryInUse and StoreError.
     """
     async with contextlib.AsyncExitStack() as stack:
-        catalog = Catalog(packages)
         directory = DataDirectory(data_dir)
         stack.callback(directory.close)
+        catalogs = LiveCatalog(packages, PackageStore(directory.root / "packages"))
         store = Store(directory.database)
         stack.callback(store.close)
         pool = WorkerPool(Environments(environments_dir or environments_cache()))
         stack.push_async_callback(pool.close)
-        parts = RunnerParts(store, catalog, pool, directory)
-        dispatcher = LocalDispatcher(
-            store, lambda task_id: TaskRunner(task_id, parts), max_tasks=max_tasks
-        )
+
+        def new_runner(task_id: str) -> TaskRunner:
+            return TaskRunner(task_id, RunnerParts(store, catalogs.current, pool, directory))
+
+        dispatcher = LocalDispatcher(store, new_runner, max_tasks=max_tasks)
         stack.push_async_callback(dispatcher.close)
+        installer = open_installer(
+            installing or InstallOptions(), directory, catalogs, store, pool.environments
+        )
+        stack.push_async_callback(installer.close)
+        service = TaskService(catalogs, store, dispatcher, directory, installer)
+        await service.uploads.recover(store)
         await dispatcher.start()
-        yield TaskService(catalog, store, dispatcher)
+        installer.start()
+        yield service
 
 
 def environments_cache() -> Path:

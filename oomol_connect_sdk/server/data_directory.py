@@ -44,9 +44,18 @@ class DataDirectory:
         """What packages keep for ever, one directory a package."""
         return self.root / "package-data"
 
+    @property
+    def incoming(self) -> Path:
+        """Files on their way to a task, one directory a session; absent when there were none."""
+        return self.root / "incoming"
+
     def session(self, session_id: str) -> Path:
         """Return the directory shared by the blocks of this session, and make it."""
-        return _made(self.root / "sessions" / session_id)
+        return _made(self.session_path(session_id))
+
+    def session_path(self, session_id: str) -> Path:
+        """Return where the directory of this session is, or would be."""
+        return self.root / "sessions" / session_id
 
     def temporary(self, session_id: str) -> Path:
         """Return the directory for the temporary files of this session, and make it."""
@@ -61,6 +70,26 @@ class DataDirectory:
         os.close(self._lock)
         if self._temporary:
             shutil.rmtree(self.root, ignore_errors=True)
+
+
+def sync_directory(path: str | Path) -> None:
+    """Put the entries of a directory on disk, where the system has a way to."""
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_tree(directory: Path) -> None:
+    """Put a directory and all below it on disk for good."""
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with open(os.path.join(folder, name), "rb+") as file:
+                os.fsync(file.fileno())
+        sync_directory(folder)
+    sync_directory(directory.parent)
 
 
 def _temporary_directory() -> Path:

@@ -12,13 +12,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .._version import __version__
 from .answers import failure
 
+_READING = ("GET", "HEAD")
+
+#: What this server offers beyond the common wire; clients learn it from any answer.
+FEATURES = "events, wait, logs-after, idempotency, pages, files"
+
 
 class Guard:
     """ASGI middleware that refuses strangers and signs every answer.
 
-    Without a token everybody is let in. ``hosts`` are the names a request may call the server by
-    (in lower case, without the port), so that no web page reaches it by rebinding a name of its
-    own; None lets all names through.
+    Without a token everybody is let in, except pages of other origins that want to change
+    something: browsers let them send forms. ``hosts`` are the names a request may call the
+    server by (in lower case, without the port), so that no web page reaches it by rebinding a
+    name of its own; None lets all names through.
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, hosts: Iterable[str] | None) -> None:
@@ -33,6 +39,8 @@ class Guard:
             app: ASGIApp = failure(400, "The Host header names a server this one is not.")
         elif not self._knows_token(headers):
             app = _unauthorized()
+        elif self._token is None and scope["method"] not in _READING and _is_foreign(headers):
+            app = failure(403, "Pages of other origins can't use a server that has no token.")
         else:
             app = self._app
         await app(scope, receive, _signed(send))
@@ -46,6 +54,11 @@ class Guard:
         # Every candidate is compared, each in constant time.
         matches = [hmac.compare_digest(given, self._token) for given in _tokens(headers)]
         return any(matches)
+
+
+def _is_foreign(headers: Headers) -> bool:
+    origin = headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 def _name(host: str) -> str:
@@ -73,6 +86,7 @@ def _signed(send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(raw=message["headers"])
             headers["Oomol-Connect-Local"] = __version__
+            headers["Oomol-Connect-Features"] = FEATURES
             headers["X-Request-Id"] = uuid.uuid4().hex
         await send(message)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .engine.actions import Action, Emit, Finish
+from .engine.actions import Action, Emit, Finish, Record
 from .engine.session import Session
-from .store import ENGINE, JOB, StoredEvent
+from .store import ENGINE, JOB, REQUEST, StoredEvent
 
 Message = Mapping[str, Any]
 
@@ -39,7 +39,7 @@ def replay(session: Session, journal: Sequence[StoredEvent]) -> Replayed:
     """
     actions = session.start()
     for message in _messages(journal):
-        own, rest = split_own_event(session.handle(message))
+        own, rest = split_own_entry(session.handle(message))
         if own is None:
             raise ReplayDiverged(f"nobody waits for {message}")
         actions += rest
@@ -58,7 +58,7 @@ def replay(session: Session, journal: Sequence[StoredEvent]) -> Replayed:
 def holds_references(journal: Iterable[StoredEvent]) -> bool:
     """Whether a delivered value refers to an object that lived in a worker process."""
     return any(
-        _refers([message.get(key) for key in ("output", "outputs", "result")])
+        _refers([message.get(key) for key in ("output", "outputs", "result", "payload")])
         for message in _messages(stored for stored in journal if "oomol/var" in stored.text)
     )
 
@@ -94,14 +94,14 @@ class Redelivery:
         return True
 
 
-def split_own_event(actions: Sequence[Action]) -> tuple[Emit | None, list[Action]]:
-    """Return the event of the message that the engine answered to, and the rest of its answer."""
-    own = next((action for action in actions if isinstance(action, Emit)), None)
+def split_own_entry(actions: Sequence[Action]) -> tuple[Emit | Record | None, list[Action]]:
+    """Return what the engine made of the message itself, and the rest of its answer."""
+    own = next((action for action in actions[:1] if isinstance(action, (Emit, Record))), None)
     return own, [action for action in actions if action is not own]
 
 
 def _messages(journal: Iterable[StoredEvent]) -> Iterator[dict[str, Any]]:
-    return (stored.event for stored in journal if stored.origin == JOB)
+    return (stored.event for stored in journal if stored.origin in (JOB, REQUEST))
 
 
 def _identity(event: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -6,12 +6,22 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .data_directory import DataDirectory
-from .engine.actions import AbortJob, Action, Emit, Failure, Finish, StartJob
+from .engine.actions import (
+    AbortJob,
+    Action,
+    Emit,
+    Failure,
+    Finish,
+    Notify,
+    Respond,
+    StartJob,
+    StartTimer,
+)
 from .engine.catalog import Catalog
 from .engine.errors import EngineError
 from .engine.session import Session
@@ -23,12 +33,16 @@ from .replay import (
     Replayed,
     holds_references,
     replay,
-    split_own_event,
+    split_own_entry,
 )
 from .sessions import open_session
-from .store import ENGINE, JOB, SERVER, JournalEntry, Store, TaskRecord, now_ms
+from .store import ENGINE, JOB, REQUEST, SERVER, JournalEntry, Store, TaskRecord, now_ms
+from .timers import Timers
 
 logger = logging.getLogger(__name__)
+
+#: Bytes of messages that may wait for the engine before the processes of a task have to.
+_UNREAD_LIMIT = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -51,20 +65,21 @@ class TaskRunner:
     def __init__(self, task_id: str, parts: RunnerParts) -> None:
         self._task_id = task_id
         self._parts = parts
-        #: What the executors deliver; None wakes the run when it was halted.
-        self._inbox: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
+        #: What executors and timers deliver, and what to call when it is dealt with; a message
+        #: that is None wakes the run when it was halted.
+        self._inbox: asyncio.Queue[_Delivery] = asyncio.Queue()
         self._stopped = False
         self._suspended = False
 
     def stop(self) -> None:
         """End the task as stopped; ``run`` returns once that is stored."""
         self._stopped = True
-        self._inbox.put_nowait(None)
+        self._deliver(None)
 
     def suspend(self) -> None:
         """End the run but leave the task unfinished, for a later run to take up."""
         self._suspended = True
-        self._inbox.put_nowait(None)
+        self._deliver(None)
 
     async def run(self) -> None:
         """Run the task until it ends, or is halted; raises only what the store raises."""
@@ -111,20 +126,31 @@ class TaskRunner:
             journal = Journal(self._parts.store, task.id, task.session_id)
             stack.push_async_callback(journal.flush)
             executors = SessionExecutors(
-                self._parts.pool, task.session_id, self._directories(task), self._inbox.put_nowait
+                self._parts.pool,
+                task.session_id,
+                self._directories(task),
+                lambda message: self._deliver(message, executors.taken),
+                unread_limit=_UNREAD_LIMIT,
             )
-            run = _SessionRun(session, journal, executors, redelivery)
+            timers = stack.enter_context(Timers(self._deliver))
+            run = _SessionRun(session, journal, executors, timers, redelivery)
             stack.push_async_callback(lambda: executors.close(kill=run.finish is None))
             run.begin(replayed)
             while not (run.finish or self._stopped or self._suspended):
-                message = await self._inbox.get()
-                if message is not None:
-                    run.receive(message)
+                delivery = await self._inbox.get()
+                if delivery.message is not None:
+                    run.receive(delivery.message)
                 await journal.room()
+                delivery.taken()
         if run.finish is None and self._stopped:
             await self._end(task, "stopped", {"status": "stopped"})
         elif run.finish is not None and run.finish.failure is None:
             await asyncio.to_thread(self._parts.directory.remove_temporary, task.session_id)
+
+    def _deliver(
+        self, message: Mapping[str, Any] | None, taken: Callable[[], None] = lambda: None
+    ) -> None:
+        self._inbox.put_nowait(_Delivery(message, taken))
 
     def _directories(self, task: TaskRecord) -> SessionDirectories:
         directory = self._parts.directory
@@ -147,6 +173,12 @@ class TaskRunner:
         await self._parts.store.append_events(task.id, current.session_id, [entry], changes)
 
 
+@dataclass(frozen=True)
+class _Delivery:
+    message: Mapping[str, Any] | None
+    taken: Callable[[], None]
+
+
 class _SessionRun:
     """Carries out what one session asks for, and journals it."""
 
@@ -155,11 +187,13 @@ class _SessionRun:
         session: Session,
         journal: Journal,
         executors: SessionExecutors,
+        timers: Timers,
         redelivery: Redelivery,
     ) -> None:
         self._session = session
         self._journal = journal
         self._executors = executors
+        self._timers = timers
         self._redelivery = redelivery
         self._progress = 0.0
         self.finish: Finish | None = None
@@ -170,9 +204,14 @@ class _SessionRun:
         for event in replayed.missing:
             self._journal.add(event, ENGINE)
         for job_id in replayed.interrupted:
+            # It asks again for the blocks it runs itself: those that still run are dropped,
+            # and then they are not told about either.
+            self.receive({"type": "BlockRestarted", "job_id": job_id})
             self.receive({"type": "BlockWarning", "job_id": job_id, "warning": _RUN_AGAIN})
         for job in self._session.running:
             self._executors.start(job)
+        for timed_job_id, seconds in self._session.timers.items():
+            self._timers.start(timed_job_id, seconds)
         if replayed.finish:
             self._end(replayed.finish)
 
@@ -182,22 +221,31 @@ class _SessionRun:
         if new is None:
             return
         actions = self._session.handle(new)
-        own, rest = split_own_event(actions)
-        if own is not None:
+        own, rest = split_own_entry(actions)
+        if isinstance(own, Emit):
             self._journal.add(own.event, JOB)
+        elif own is not None:
+            self._journal.add(own.message, REQUEST)
         self._carry_out(rest)
         self._note_progress()
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
         for action in actions:
-            if isinstance(action, Emit):
-                self._journal.add(action.event, ENGINE)
-            elif isinstance(action, StartJob):
-                self._executors.start(action.job)
-            elif isinstance(action, AbortJob):
-                self._executors.abort(action.job_id)
-            else:
-                self._end(action)
+            match action:
+                case Emit(event):
+                    self._journal.add(event, ENGINE)
+                case StartJob(job):
+                    self._executors.start(job)
+                case AbortJob(job_id):
+                    self._executors.abort(job_id)
+                case StartTimer(job_id, seconds):
+                    self._timers.start(job_id, seconds)
+                case Respond(job_id, request_id, result, error):
+                    self._executors.respond(job_id, request_id, result, error)
+                case Notify(job_id, event):
+                    self._executors.notify(job_id, event)
+                case Finish():
+                    self._end(action)
 
     def _note_progress(self) -> None:
         if self._session.progress != self._progress:

@@ -2,30 +2,72 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+from .data_directory import DataDirectory
 from .dispatcher import LocalDispatcher
 from .engine.catalog import Catalog
 from .engine.manifests import Package
-from .inputs import normalized
+from .feed import FeedPage, Selection, read_feed, read_unfinished
+from .file_inputs import bind_files
+from .hub import Watch
+from .inputs import NodeInputs, normalized
+from .packages import Installer, LiveCatalog
 from .sessions import open_session
-from .store import Store, StoredEvent, TaskRecord, now_ms
+from .store import Store, StoredEvent, TaskFilter, TaskPage, TaskRecord, now_ms
+from .task_files import TaskFiles
+from .task_requests import TaskOptions, TaskRequest, request_hash
+from .uploads import FOLDER as UPLOADS
+from .uploads import Uploads
+
+T = TypeVar("T")
 
 
 class UnknownTask(Exception):
     """There is no task of this id."""
 
 
+class KeyConflict(Exception):
+    """An idempotency key was used before, for another request."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The task a request led to."""
+
+    task: TaskRecord
+    #: Whether an earlier request with the same idempotency key made it.
+    replayed: bool
+
+
 class TaskService:
     """Tasks, blocks, flows and packages of one server."""
 
-    def __init__(self, catalog: Catalog, store: Store, dispatcher: LocalDispatcher) -> None:
-        self._catalog = catalog
+    def __init__(
+        self,
+        catalogs: LiveCatalog,
+        store: Store,
+        dispatcher: LocalDispatcher,
+        directory: DataDirectory,
+        installer: Installer,
+    ) -> None:
+        self._catalogs = catalogs
         self._store = store
         self._dispatcher = dispatcher
+        self._directory = directory
+        #: Where files that come with a request are received.
+        self.uploads = Uploads(directory)
+        #: What installs and uninstalls packages.
+        self.installer = installer
+
+    @property
+    def _catalog(self) -> Catalog:
+        return self._catalogs.current
 
     @property
     def commits(self) -> int:
@@ -33,19 +75,58 @@ class TaskService:
         return self._store.commits
 
     async def create(self, target: str, input_values: Any = None) -> TaskRecord:
-        """Accept a task: when this returns it is on disk, and will run.
+        """Accept a task of these inputs, as ``accept`` does, and return it."""
+        return (await self.accept(TaskRequest(target, input_values))).task
 
-        Raises UnknownTarget, ManifestError, InvalidInputs for values of no known form, and
-        InputError for inputs that don't fit; then no task was made.
+    async def accept(self, request: TaskRequest) -> Accepted:
+        """Accept a task: when this returns it is on disk with its files, and will run.
+
+        A request whose idempotency key was used before leads to the task of that time. Raises
+        UnknownTarget, ManifestError, InvalidInputs for values of no known form and files that
+        fit no input, InputError for inputs that don't fit, and KeyConflict; then no task was
+        made.
         """
-        task = self._new_task(target, input_values)
-        await self._store.create_task(task)
-        await self._dispatcher.submit(task.id)
-        return task
+        values = normalized(request.input_values)
+        digest = request_hash(request, values) if request.idempotency_key else None
+        if request.idempotency_key is not None:
+            # Asked before anything is checked: the packages may have changed since.
+            earlier = await self._store.task_of_key(request.idempotency_key)
+            if earlier is not None:
+                return _replayed(earlier, digest)
+        task = replace(self._new_task(request, values), request_hash=digest)
+        stored = await self._store.create_task(task)
+        if stored.id != task.id:
+            return _replayed(stored, digest)
+        if request.uploads:
+            await asyncio.to_thread(self.uploads.keep, task.session_id)
+        await self._dispatcher.submit(stored)
+        return Accepted(stored, replayed=False)
+
+    async def rerun(
+        self, task_id: str, *, client: str | None = None, idempotency_key: str | None = None
+    ) -> Accepted:
+        """Accept a new task of the same target, inputs and labels; raises what ``accept`` does."""
+        task = await self.get(task_id)
+        return await self.accept(
+            TaskRequest(
+                target=task.manifest_path,
+                input_values=task.input_values,
+                options=TaskOptions(labels=task.labels or {}),
+                client=client,
+                idempotency_key=idempotency_key,
+                rerun_of=task_id,
+            )
+        )
 
     async def list(self) -> Sequence[TaskRecord]:
         """Return all tasks, the newest first."""
         return await self._store.tasks()
+
+    async def page(
+        self, wanted: TaskFilter, *, cursor: int | None = None, limit: int | None = None
+    ) -> TaskPage:
+        """Return the newest tasks, at most ``limit``, or go on where ``cursor`` points."""
+        return await self._store.page(wanted, cursor=cursor, limit=limit)
 
     async def get(self, task_id: str) -> TaskRecord:
         """Return one task; raises UnknownTask."""
@@ -54,6 +135,20 @@ class TaskService:
             raise UnknownTask(f"There is no task {task_id!r}.")
         return task
 
+    async def get_changed(
+        self, task_id: str, known: Callable[[TaskRecord], bool], patience: float
+    ) -> TaskRecord:
+        """Return one task as soon as it is not ``known``, after ``patience`` seconds in any case.
+
+        One that has ended is returned at once. Raises UnknownTask.
+        """
+        return await self._when(
+            task_id,
+            lambda: self.get(task_id),
+            lambda task: task.ended or not known(task),
+            patience,
+        )
+
     async def stop(self, task_id: str) -> TaskRecord:
         """Stop a task now, and return it as it then is; one that has ended is left alone."""
         await self.get(task_id)
@@ -61,11 +156,57 @@ class TaskService:
         return await self.get(task_id)
 
     async def logs(
-        self, task_id: str, after_id: int = 0
+        self, task_id: str, after_id: int = 0, *, limit: int | None = None, patience: float = 0
     ) -> tuple[TaskRecord, Sequence[StoredEvent]]:
-        """Return a task and its events with ids above ``after_id``; raises UnknownTask."""
+        """Return a task and its events with ids above ``after_id``, the first ``limit`` of them.
+
+        Waits up to ``patience`` seconds while there is none and the task has not ended. Raises
+        UnknownTask.
+        """
+
+        async def read() -> tuple[TaskRecord, Sequence[StoredEvent]]:
+            task = await self.get(task_id)
+            return task, await self._store.logs(task_id, after_id, limit)
+
+        return await self._when(
+            task_id, read, lambda found: found[0].ended or bool(found[1]), patience
+        )
+
+    async def files(self, task_id: str) -> TaskFiles:
+        """Return the files of a task; raises UnknownTask."""
         task = await self.get(task_id)
-        return task, await self._store.logs(task_id, after_id)
+        folders = {"": self._directory.session_path(task.session_id)}
+        if task.uploads_session_id not in (None, task.session_id):
+            # The task started over in a new directory; what it was given is in its first one.
+            first = self._directory.session_path(str(task.uploads_session_id))
+            folders = {f"{UPLOADS}/": first / UPLOADS, **folders}
+        return TaskFiles(folders)
+
+    async def selection(
+        self, client: str | None, task_ids: Sequence[str], *, logs: bool = True
+    ) -> Selection:
+        """Return a choice of tasks whose feed is wanted; raises UnknownTask."""
+        for task_id in task_ids:
+            await self.get(task_id)
+        return Selection(client, tuple(task_ids), logs)
+
+    def watch(self, selection: Selection) -> Watch:
+        """Return a watch that notices all that is new in the feed of these tasks."""
+        return self._store.hub.watch(selection.task_ids, selection.client)
+
+    async def feed(self, selection: Selection, after: int) -> FeedPage:
+        """Return what happened to these tasks after a position, as much as a page holds."""
+        return await self._store.read(lambda db: read_feed(db, selection, after))
+
+    async def unfinished(self, selection: Selection, changed_upto: int, cursor: int) -> FeedPage:
+        """Return those of these tasks that have not ended nor changed after a position."""
+        return await self._store.read(
+            lambda db: read_unfinished(db, selection, changed_upto, cursor)
+        )
+
+    def end_waits(self) -> None:
+        """Let all that waits for something new go on at once, because the server is to end."""
+        self._store.hub.close()
 
     def blocks(self) -> Sequence[Mapping[str, Any]]:
         """Return the wire's rows of all blocks."""
@@ -88,10 +229,31 @@ class TaskService:
         ]
         return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
-    def _new_task(self, name: str, input_values: Any) -> TaskRecord:
-        values = normalized(input_values)
-        session_id = str(uuid.uuid4())
-        target = self._catalog.resolve(name)
+    async def _when(
+        self,
+        task_id: str,
+        read: Callable[[], Awaitable[T]],
+        enough: Callable[[T], bool],
+        patience: float,
+    ) -> T:
+        """Read again after each change of a task, until that is enough or patience is over."""
+        if not patience:
+            return await read()
+        now = asyncio.get_running_loop().time
+        end = now() + patience
+        with self._store.hub.watch([task_id]) as watch:
+            found = await read()
+            while not enough(found) and await watch.changed(end - now()):
+                found = await read()
+            return found
+
+    def _new_task(self, request: TaskRequest, values: NodeInputs | None) -> TaskRecord:
+        target = self._catalog.resolve(request.target)
+        session_id = request.session_id or str(uuid.uuid4())
+        if request.uploads:
+            places = [self.uploads.place(session_id, upload) for upload in request.uploads]
+            named = [(u.name, str(place)) for u, place in zip(request.uploads, places, strict=True)]
+            values = bind_files(named, values, target.manifest.inputs_def)
         # Made to be thrown away: it checks the inputs, and the manifests of all nodes.
         open_session(self._catalog, target, session_id, values)
         now = now_ms()
@@ -104,7 +266,23 @@ class TaskService:
             input_values=values,
             created_at=now,
             updated_at=now,
+            client=request.client,
+            idempotency_key=request.idempotency_key,
+            priority=request.options.priority,
+            labels=request.options.labels or None,
+            deadline=request.options.deadline,
+            rerun_of=request.rerun_of,
+            uploads_session_id=session_id if request.uploads else None,
         )
+
+
+def _replayed(task: TaskRecord, digest: str | None) -> Accepted:
+    if task.request_hash != digest:
+        raise KeyConflict(
+            "The Idempotency-Key was used before, for a request with another target, other "
+            "inputs, options or files. Use a new key for a new task."
+        )
+    return Accepted(task, replayed=True)
 
 
 def _project_id(package: Package) -> str:

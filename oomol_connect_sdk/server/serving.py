@@ -22,6 +22,7 @@ import uvicorn
 
 from .app import create_app
 from .backend import open_service
+from .packages import InstallOptions
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -45,6 +46,7 @@ class LocalServer:
         token: what clients must send; random when None, and "" lets everybody in.
         environments_dir: where the packages' environments are kept; the user's cache by default.
         max_tasks: how many tasks run at once; four a CPU and at least eight by default.
+        installing: where packages may be installed from; by default also from local paths.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class LocalServer:
         token: str | None = None,
         environments_dir: PathLike | None = None,
         max_tasks: int | None = None,
+        installing: InstallOptions | None = None,
     ) -> None:
         self.token = secrets.token_urlsafe(32) if token is None else token
         if not self.token and not _is_loopback(host):
@@ -70,6 +73,7 @@ class LocalServer:
         self._port = port
         self._environments_dir = None if environments_dir is None else Path(environments_dir)
         self._max_tasks = max_tasks
+        self._installing = installing or InstallOptions(allow_local_sources=True)
         self._thread: threading.Thread | None = None
         self._server: _Server | None = None
         self._base_url: str | None = None
@@ -147,10 +151,11 @@ class LocalServer:
             data_dir=self._data_dir,
             environments_dir=self._environments_dir,
             max_tasks=self._max_tasks,
+            installing=self._installing,
         )
         async with service as opened:
             app = create_app(opened, token=self.token, hosts=_host_names(self._host))
-            self._server = _Server(app, ready)
+            self._server = _Server(app, ready, on_shutdown=opened.end_waits)
             self._server.should_exit = self._ending
             await self._server.serve([listener])
 
@@ -164,12 +169,14 @@ def serve(
     token: str | None = None,
     environments_dir: PathLike | None = None,
     max_tasks: int | None = None,
+    installing: InstallOptions | None = None,
     on_ready: Callable[[LocalServer], None] | None = None,
 ) -> None:
     """Run a server until SIGINT or SIGTERM; to be called in the main thread.
 
     The arguments are those of LocalServer, but without a token everybody is let in (which only
-    a loopback address allows). ``on_ready`` is called once the server answers.
+    a loopback address allows), and packages are installed by name only. ``on_ready`` is called
+    once the server answers.
     """
     server = LocalServer(
         packages,
@@ -179,6 +186,7 @@ def serve(
         token=token or "",
         environments_dir=environments_dir,
         max_tasks=max_tasks,
+        installing=installing or InstallOptions(),
     )
     with _end_signals() as ended, server:
         if on_ready is not None:
@@ -207,7 +215,7 @@ def _end_signals() -> Iterator[threading.Event]:
 class _Server(uvicorn.Server):
     """uvicorn on a socket that already listens, without its own signal handlers and logs."""
 
-    def __init__(self, app: Any, ready: Future[None]) -> None:
+    def __init__(self, app: Any, ready: Future[None], on_shutdown: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -220,11 +228,17 @@ class _Server(uvicorn.Server):
             )
         )
         self._ready = ready
+        self._on_shutdown = on_shutdown
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell the starting thread once connections are taken."""
         await super().startup(sockets)
         self._ready.set_result(None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let the requests that are held end before the others are waited for."""
+        self._on_shutdown()
+        await super().shutdown(sockets)
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

@@ -24,11 +24,12 @@ class StoreClosed(Exception):
 class _Request:
     work: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
+    committed: Callable[[Any], None] | None = None
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    future: asyncio.Future[Any]
+    request: _Request
     value: Any = None
     error: Exception | None = None
 
@@ -51,14 +52,22 @@ class WriterThread:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run ``work`` in a transaction and return what it returned once that is on disk."""
+    async def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        committed: Callable[[T], None] | None = None,
+    ) -> T:
+        """Run ``work`` in a transaction and return what it returned once that is on disk.
+
+        Then ``committed`` is called with it on the event loop, in the order of the writes and
+        also when the caller was cancelled meanwhile.
+        """
         await self._room.acquire()
         if self._closed:
             self._room.release()
             raise StoreClosed("The store is closed.")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._requests.put(_Request(work, future))
+        self._requests.put(_Request(work, future, committed))
         return await future
 
     def close(self) -> None:
@@ -96,25 +105,28 @@ class WriterThread:
         except Exception as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            return [_Outcome(request.future, error=error) for request in batch]
+            return [_Outcome(request, error=error) for request in batch]
         self.commits += 1
         return outcomes
 
     def _attempt(self, request: _Request) -> _Outcome:
         self._connection.execute("SAVEPOINT attempt")
         try:
-            outcome = _Outcome(request.future, request.work(self._connection))
+            outcome = _Outcome(request, request.work(self._connection))
         except Exception as error:
             if not self._connection.in_transaction:
                 raise  # SQLite gave up the whole transaction: no write of this batch holds.
             self._connection.execute("ROLLBACK TO attempt")
-            outcome = _Outcome(request.future, error=error)
+            outcome = _Outcome(request, error=error)
         self._connection.execute("RELEASE attempt")
         return outcome
 
     def _answer(self, outcomes: Iterable[_Outcome]) -> None:
         for outcome in outcomes:
             self._room.release()
+            committed = outcome.request.committed
+            if committed is not None and outcome.error is None:
+                committed(outcome.value)
             _resolve(outcome)
 
 
@@ -154,17 +166,18 @@ class ReaderThreads:
     def _run(self, connection: sqlite3.Connection) -> None:
         while (request := self._requests.get()) is not None:
             try:
-                outcome = _Outcome(request.future, request.work(connection))
+                outcome = _Outcome(request, request.work(connection))
             except Exception as error:
-                outcome = _Outcome(request.future, error=error)
+                outcome = _Outcome(request, error=error)
             self._loop.call_soon_threadsafe(_resolve, outcome)
         connection.close()
 
 
 def _resolve(outcome: _Outcome) -> None:
-    if outcome.future.done():  # Its caller was cancelled meanwhile.
+    future = outcome.request.future
+    if future.done():  # Its caller was cancelled meanwhile.
         return
     if outcome.error is None:
-        outcome.future.set_result(outcome.value)
+        future.set_result(outcome.value)
     else:
-        outcome.future.set_exception(outcome.error)
+        future.set_exception(outcome.error)

@@ -7,7 +7,8 @@ import itertools
 import subprocess
 import textwrap
 import time
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,19 @@ PATIENCE = 30.0
 
 
 class ExecutorTask:
-    """One running task over the package in ``package_dir``."""
+    """One running task over the package in ``package_dir``.
 
-    def __init__(self, pool: WorkerPool, package_dir: Path, root: Path, session_id: str) -> None:
+    With ``unread_limit`` its messages count as unread until the test says that they are taken.
+    """
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        package_dir: Path,
+        root: Path,
+        session_id: str,
+        unread_limit: int | None = None,
+    ) -> None:
         self.package_dir = package_dir
         self.session_id = session_id
         self.directories = SessionDirectories(
@@ -31,9 +42,11 @@ class ExecutorTask:
         for directory in vars(self.directories).values():
             directory.mkdir(parents=True, exist_ok=True)
         self.messages: list[dict[str, Any]] = []
-        self.executors = SessionExecutors(pool, session_id, self.directories, self._take)
-        self._arrived = asyncio.Condition()
-        self._wakers: set[asyncio.Task[None]] = set()
+        self.executors = SessionExecutors(
+            pool, session_id, self.directories, self._take, unread_limit=unread_limit
+        )
+        self._by_kind: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+        self._arrived = asyncio.Event()
         self._numbers = itertools.count(1)
 
     def block(self, name: str, source: str) -> str:
@@ -89,19 +102,26 @@ class ExecutorTask:
 
     async def message(self, job_id: str, kind: str) -> dict[str, Any]:
         """The first message of that kind, once it is there."""
-        async with self._arrived:
-            await asyncio.wait_for(
-                self._arrived.wait_for(lambda: self.of(job_id, kind)), timeout=PATIENCE
-            )
+        await self.until(lambda: self.has(job_id, kind))
         return self.of(job_id, kind)[0]
+
+    async def until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+        """Wait until a message makes the condition true."""
+        deadline = time.monotonic() + patience
+        while not condition():
+            self._arrived.clear()
+            await asyncio.wait_for(self._arrived.wait(), timeout=deadline - time.monotonic())
 
     def of(self, job_id: str, kind: str) -> list[dict[str, Any]]:
         """The messages of that kind so far, without the keys that all have."""
         return [
             {key: value for key, value in message.items() if key not in ("type", "job_id")}
-            for message in self.messages
-            if message["job_id"] == job_id and message["type"] == kind
+            for message in self._by_kind[job_id, kind]
         ]
+
+    def has(self, job_id: str, kind: str, count: int = 1) -> bool:
+        """Whether there are so many messages of that kind."""
+        return len(self._by_kind[job_id, kind]) >= count
 
     def all_of(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.messages if message["type"] == kind]
@@ -111,23 +131,23 @@ class ExecutorTask:
 
     def _take(self, message: dict[str, Any]) -> None:
         self.messages.append(message)
-        waker = asyncio.get_running_loop().create_task(self._wake())
-        self._wakers.add(waker)
-        waker.add_done_callback(self._wakers.discard)
-
-    async def _wake(self) -> None:
-        async with self._arrived:
-            self._arrived.notify_all()
+        self._by_kind[message["job_id"], message["type"]].append(message)
+        self._arrived.set()
 
 
 @asynccontextmanager
 async def running_task(
-    pool: WorkerPool, root: Path, *, package: str = "demo", session_id: str = "session"
+    pool: WorkerPool,
+    root: Path,
+    *,
+    package: str = "demo",
+    session_id: str = "session",
+    unread_limit: int | None = None,
 ) -> AsyncIterator[ExecutorTask]:
     """A task that is closed at the end, its workers given back."""
     package_dir = root / package
     package_dir.mkdir(parents=True, exist_ok=True)
-    task = ExecutorTask(pool, package_dir, root, session_id)
+    task = ExecutorTask(pool, package_dir, root, session_id, unread_limit)
     try:
         yield task
     finally:

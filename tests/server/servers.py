@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from oomol_connect_sdk.server.store import TaskRecord
 
 #: Seconds within which anything a test waits for must happen.
 PATIENCE = 30
+
+ENDED = ("completed", "failed", "stopped")
 
 
 def wait_until(condition: Callable[[], Any], what: str = "the condition") -> Any:
@@ -46,6 +51,45 @@ def is_running(process_id: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event."""
+
+    id: int
+    name: str
+    data: Any
+
+    @property
+    def task(self) -> dict[str, Any] | None:
+        """The task, when that is what the event is about."""
+        task: dict[str, Any] | None = self.data["task"] if self.name == "task" else None
+        return task
+
+    def ends(self, task_id: str) -> bool:
+        """Whether it says that this task has ended."""
+        task = self.task
+        return task is not None and task["id"] == task_id and task["status"] in ENDED
+
+
+def _events(lines: Iterator[str]) -> Iterator[Event]:
+    fields: dict[str, str] = {}
+    silence = 0
+    for line in lines:
+        if line.startswith(":"):
+            silence += 1
+            assert silence < 3, "nothing has happened for three heartbeats"
+        elif line:
+            silence = 0
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif "data" in fields:
+            yield Event(int(fields["id"]), fields["event"], json.loads(fields["data"]))
+            fields = {}
+        else:
+            assert fields in ({}, {"retry": "1000"}), fields
+            fields = {}
+
+
 class Connection:
     """A plain HTTP client of one server."""
 
@@ -57,9 +101,19 @@ class Connection:
             trust_env=False,
         )
 
-    def create(self, target: str, inputs: Any = None, key: str = "manifest") -> str:
+    def create(
+        self,
+        target: str,
+        inputs: Any = None,
+        key: str = "manifest",
+        *,
+        client: str | None = None,
+        **options: Any,
+    ) -> str:
         """Create a task and return its id."""
-        answer = self.http.post("/v1/tasks", json={key: target, "inputValues": inputs})
+        headers = {"Oomol-Connect-Client": client} if client else {}
+        body = {key: target, "inputValues": inputs, **options}
+        answer = self.http.post("/v1/tasks", json=body, headers=headers)
         assert answer.status_code == 200, answer.text
         task_id: str = answer.json()["task"]["id"]
         return task_id
@@ -82,10 +136,19 @@ class Connection:
 
         def ended() -> dict[str, Any] | None:
             task = self.task(task_id)
-            return task if task["status"] in ("completed", "failed", "stopped") else None
+            return task if task["status"] in ENDED else None
 
         task: dict[str, Any] = wait_until(ended, f"the end of task {task_id}")
         return task
+
+    @contextlib.contextmanager
+    def events(self, last_event_id: int = 0, **query: Any) -> Iterator[Iterator[Event]]:
+        """Open an event stream and give its events, one after the other."""
+        headers = {"Last-Event-ID": str(last_event_id)} if last_event_id else {}
+        with self.http.stream("GET", "/v1/events", params=query, headers=headers) as answer:
+            assert answer.status_code == 200, answer.read()
+            assert answer.headers["Content-Type"].startswith("text/event-stream")
+            yield _events(answer.iter_lines())
 
     def run(self, target: str, inputs: Any = None) -> dict[str, Any]:
         """Create a task and return it once it has ended."""
@@ -104,6 +167,17 @@ class ServerProcess:
         assert self._process.stdout is not None
         self.connection = Connection(self._process.stdout.readline().strip(), "")
         self.pid = self._process.pid
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory it has in use."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+        return int(line.split()[1]) * 1024
+
+    def kill_only(self) -> None:
+        """End it as a power cut would, and leave its connections to whoever reads from them."""
+        os.kill(self.pid, signal.SIGKILL)
 
     def kill(self) -> None:
         """End it as a power cut would."""

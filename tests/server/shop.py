@@ -71,6 +71,53 @@ def main(params, context):
             context.report_progress(100 * number / params["lines"])
     return {"lines": params["lines"]}
 """,
+    # Takes one file, files, and a path that has a default; gives what they hold.
+    "tasks/press/task.oo.yaml": """
+executor: {name: python, options: {entry: main.py}}
+inputs_def:
+  - {handle: title, value: untitled}
+  - {handle: cover, json_schema: {type: string, "ui:widget": file}}
+  - {handle: paper, value: plain, json_schema: {type: string, format: path}}
+  - {handle: pages, value: [], json_schema: {type: array, "ui:widget": files}}
+  - {handle: more, nullable: true}
+outputs_def: [{handle: cover}, {handle: paper}, {handle: pages}, {handle: more}]
+""",
+    "tasks/press/main.py": """
+import hashlib, os
+
+def text(path):
+    if os.path.getsize(path) > 1000:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    with open(path, encoding="utf-8") as file:
+        return os.path.basename(path) + ": " + file.read()
+
+def main(params, context):
+    paper, more = params["paper"], params["more"]
+    return {
+        "cover": text(params["cover"]),
+        "paper": paper if paper == "plain" else text(paper),
+        "pages": [text(page) for page in params["pages"]],
+        "more": text(more["deep"][0]) if more else None,
+    }
+""",
+    # Leaves files in the directory of its task, and a way out of it.
+    "tasks/leave/task.oo.yaml": task_text("secret", "directory"),
+    "tasks/leave/main.py": """
+import os
+
+def main(params, context):
+    root = context.session_dir
+    os.makedirs(os.path.join(root, "deep", "est"))
+    with open(os.path.join(root, "deep", "est", "größe 1.txt"), "w", encoding="utf-8") as file:
+        file.write("0123456789")
+    with open(os.path.join(root, "page.html"), "w") as file:
+        file.write("<script>alert(1)</script>")
+    open(os.path.join(root, "empty"), "w").close()
+    os.symlink(params["secret"], os.path.join(root, "link"))
+    os.symlink(os.path.dirname(params["secret"]), os.path.join(root, "folder"))
+    return {"directory": root}
+""",
     # Starts a child process and waits for ever.
     "tasks/forever/task.oo.yaml": task_text("file", "never"),
     "tasks/forever/main.py": """

@@ -237,3 +237,30 @@ def test_a_broken_locale_file_is_reported_and_the_keys_stay(tmp_path: Path) -> N
     catalog = Catalog([pkg(tmp_path, files={**FILES, "oo-locales/en.json": "{\n\n!"})])
     assert [(error.path.name, error.line) for error in catalog.broken] == [("en.json", 3)]
     assert [row.get("description") for row in catalog.blocks()] == [None, "%add%", None]
+
+
+def test_a_catalogue_that_follows_another_reads_only_what_changed(tmp_path: Path) -> None:
+    package = pkg(tmp_path / "pkg")
+    first = Catalog([tmp_path])
+    add, main = first.resolve("pkg::add"), first.resolve("pkg::main")
+    (package / "flows/main/flow.oo.yaml").write_text("description: changed\n")
+    (package / "tasks/new").mkdir()
+    (package / "tasks/new/task.oo.yaml").write_text(task_text())
+    write_package(tmp_path / "other", "other", files=FILES)
+    second = Catalog([tmp_path], first)
+    assert second.resolve("pkg::add").manifest is add.manifest
+    assert second.resolve("pkg::new").name == "new"
+    assert second.resolve("other::add").name == "add"
+    assert second.resolve("pkg::main").manifest.description == "changed"
+    assert first.resolve("pkg::main").manifest is main.manifest
+    assert [package.name for package in first.packages] == ["pkg"]
+
+
+def test_a_manifest_that_was_broken_is_read_again_once_it_is_mended(tmp_path: Path) -> None:
+    package = pkg(tmp_path, files={**FILES, "tasks/bad/task.oo.yaml": "title: x\n"})
+    first = Catalog([package])
+    assert len(first.broken) == len(Catalog([package], first).broken) == 1
+    (package / "tasks/bad/task.oo.yaml").write_text(task_text())
+    second = Catalog([package], first)
+    assert second.broken == ()
+    assert second.resolve("bad").name == "bad"

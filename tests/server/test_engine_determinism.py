@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_runs import Run, open_catalog, open_session, task_files
 
-from oomol_connect_sdk.server.engine.actions import Action, Emit, StartJob
+from oomol_connect_sdk.server.engine.actions import Action, Emit, Record, StartJob
 from oomol_connect_sdk.server.engine.catalog import Catalog
 from oomol_connect_sdk.server.engine.session import Session
 
@@ -64,6 +66,15 @@ def a_run(catalog: Catalog, seed: int, failing: bool) -> Run:
     while not run.session.finished:
         job = chance.choice(run.session.running)
         run.send(job, "BlockProgress", progress=chance.randrange(100))
+        if chance.random() < 0.2:
+            block, job_id = (
+                chance.choice(["self::work", "self::wrap"]),
+                f"child {len(run.messages)}",
+            )
+            asked = {"action": "RunBlock", "block": block, "block_job_id": job_id}
+            run.send(job, "BlockRequest", **asked, payload={"inputs": {"part": 1}})
+        elif chance.random() < 0.1:
+            run.send(job, "BlockRestarted")
         if chance.random() < 0.5:
             continue
         if failing and job.node_id == "join":
@@ -105,11 +116,21 @@ def test_the_events_of_a_journal_can_be_fed_back_as_messages(tmp_path: Path) -> 
     first = a_run(catalog, 1, failing=False)
     again = open_session(catalog, "main", {"n": 4})
     actions = again.start()
-    job_ids = {job.job_id for job in first.started}
-    for event in first.events:
-        if event.get("job_id") in job_ids and event["type"] != "BlockStarted":
-            actions += again.handle(json.loads(json.dumps(event)))
+    for message in journalled(first):
+        actions += again.handle(json.loads(json.dumps(message)))
     assert said(actions) == said(first.actions)
+
+
+def journalled(run: Run) -> Iterator[Mapping[str, Any]]:
+    """Give what the journal of a run holds of its jobs' messages."""
+    job_ids = {job.job_id for job in run.started}
+    for action in run.actions:
+        if isinstance(action, Record):
+            yield action.message
+        elif isinstance(action, Emit):
+            event = action.event
+            if event.get("job_id") in job_ids and event["type"] != "BlockStarted":
+                yield event
 
 
 def _feed(session: Session, run: Run, start: int, end: int) -> list[Action]:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from executor_task import running_task
+from packaging.requirements import Requirement
 
 from oomol_connect_sdk.server.executors import EnvironmentFailed, Environments, WorkerPool, building
+from oomol_connect_sdk.server.executors.project_file import read_project
 
 #: A requirement that no installer can meet.
 BROKEN = "no-such-package-of-ours @ file:///nowhere/no_such_package-1.0-py3-none-any.whl"
@@ -91,6 +93,85 @@ async def test_the_dependencies_of_a_project_file_count_too(
     (package / "pyproject.toml").write_text("[project]\nname='demo'\ndependencies=['six==1.17.0']")
     python = await environments.interpreter(package, lambda line: None)
     assert imports(python, "six", "oocana")
+
+
+POETRY = """
+[tool.poetry.dependencies]
+python = "^3.8"
+six = "^1.17.0"
+no-such-extra = { version = "*", optional = true }
+"""
+
+
+async def test_the_dependencies_of_poetry_count_too(
+    environments: Environments, package: Path
+) -> None:
+    (package / "pyproject.toml").write_text(POETRY)
+    python = await environments.interpreter(package, lambda line: None)
+    assert imports(python, "six", "oocana")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ('"^1.2.3"', ["x>=1.2.3,<2"]),
+        ('"^0.2.3"', ["x>=0.2.3,<0.3"]),
+        ('"^0.0.3"', ["x>=0.0.3,<0.0.4"]),
+        ('"^0.0"', ["x>=0.0,<0.1"]),
+        ('"^0"', ["x>=0,<1"]),
+        ('"^1"', ["x>=1,<2"]),
+        ('"~1.2.3"', ["x>=1.2.3,<1.3"]),
+        ('"~1"', ["x>=1,<2"]),
+        ('"~=1.2"', ["x~=1.2"]),
+        ('"1.2"', ["x==1.2"]),
+        ('"1.*"', ["x==1.*"]),
+        ('"*"', ["x"]),
+        ('">= 1, <2"', ["x>=1,<2"]),
+        ('{ version = "^1", extras = ["a", "b"] }', ["x[a,b]>=1,<2"]),
+        ('{ version = "1", optional = true }', []),
+        ('{ version = "1", markers = "os_name == \'nt\'" }', ["x==1 ; (os_name == 'nt')"]),
+        ('{ version = "1", python = "<3.9" }', ["x==1 ; python_version < '3.9'"]),
+        ('{ git = "https://h/x.git", tag = "v1" }', ["x @ git+https://h/x.git@v1"]),
+        ('{ url = "https://h/x.whl" }', ["x @ https://h/x.whl"]),
+        (
+            '[{ version = "1", python = "^3.8" }, { version = "2", python = "~4.0" }]',
+            [
+                "x==1 ; python_version >= '3.8' and python_version < '4'",
+                "x==2 ; python_version >= '4.0' and python_version < '4.1'",
+            ],
+        ),
+    ],
+)
+def test_a_dependency_of_poetry_is_written_as_installers_read_it(
+    package: Path, wanted: str, expected: list[str]
+) -> None:
+    file = package / "pyproject.toml"
+    file.write_text(f"[tool.poetry.dependencies]\npython = '>=3.8'\nx = {wanted}\n")
+    project = read_project(file)
+    assert list(project.dependencies) == expected
+    assert project.python == ">=3.8"
+    for dependency in project.dependencies:
+        Requirement(dependency)
+
+
+async def test_a_package_for_another_python_gets_one_of_this_machine(
+    environments: Environments, package: Path
+) -> None:
+    other = await another_python()
+    if other is None:
+        pytest.skip("this machine has no other Python that oocana works with")
+    (package / "pyproject.toml").write_text(f"[project]\nrequires-python = '=={other}.*'\n")
+    python = await environments.interpreter(package, lambda line: None)
+    assert imports(python, "oocana")
+    command = [str(python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    assert subprocess.check_output(command, text=True).strip() == other  # noqa: ASYNC221
+
+
+async def another_python() -> str | None:
+    for minor in range(10, 14):
+        if sys.version_info[:2] != (3, minor) and await building.find_interpreter(f"3.{minor}"):
+            return f"3.{minor}"
+    return None
 
 
 async def test_a_block_runs_in_the_environment_of_its_package_and_hears_of_its_making(
@@ -180,6 +261,9 @@ async def test_closing_ends_a_build(tmp_path: Path, package: Path) -> None:
         ("requires-python = 'new'", "pyproject.toml: Invalid specifier: 'new'"),
         ("dependencies = 'six'", "project.dependencies is not a list of strings"),
         ("dependencies = [", "pyproject.toml: "),
+        ("[tool.poetry.dependencies]\nx = '1 || 2'", "the alternatives '1 || 2' for x can't be"),
+        ("[tool.poetry.dependencies]\nx = '^new'", "pyproject.toml: Invalid version: 'new'"),
+        ("[tool.poetry.dependencies]\npython = '>=4'", "needs Python >=4"),
     ],
 )
 async def test_a_project_that_cannot_run_here_says_why(

@@ -340,13 +340,43 @@ async def test_a_job_that_ends_in_time_is_not_timed_out(task: ExecutorTask) -> N
     assert [message["type"] for message in task.messages] == ["BlockFinished"]
 
 
-async def test_an_executor_that_does_not_exist_is_named(task: ExecutorTask) -> None:
-    job = task.job(task.block("block", ""), {}, executor="nodejs")
+@pytest.mark.parametrize(
+    ("executor", "why"),
+    [
+        ("elixir", ""),
+        ("rust", ": it needs the Rust SDK of OOMOL"),
+        ("connector", ": it needs OOMOL's connector service"),
+    ],
+)
+async def test_an_executor_that_is_not_available_is_named(
+    task: ExecutorTask, executor: str, why: str
+) -> None:
+    job = task.job(task.block("block", ""), {}, executor=executor)
     job_id = task.start_job(job)
     assert task.messages == []
     finished = await task.finished(job_id)
-    assert "task.oo.yaml needs the executor 'nodejs'" in finished["error"]
-    assert finished["error"].endswith("available: python")
+    assert (
+        f"task.oo.yaml needs the executor '{executor}', which is not available here{why}; "
+        in (finished["error"])
+    )
+    assert finished["error"].endswith("available: nodejs, python, shell")
+
+
+async def test_a_node_that_wants_its_own_process_gets_it(task: ExecutorTask) -> None:
+    block = task.block("who", WHO)
+    shared = await task.finished(task.start(block))
+    own = [await task.finished(task.start_job(task.job(block, {}, spawn=True))) for _ in range(2)]
+    assert own[0] == own[1] != shared
+
+
+async def test_a_source_in_the_manifest_runs_as_if_it_were_a_file_of_the_block(
+    task: ExecutorTask,
+) -> None:
+    block = task.block("block", "")
+    (task.package_dir / "tasks" / "block" / "helper.py").write_text("NAME = 'helper'")
+    source = "from helper import NAME\ndef main(inputs): return {'out': [NAME, inputs['n']]}"
+    job = task.job(block, {"n": 1}, source=source)
+    assert await task.finished(task.start_job(job)) == {"result": {"out": ["helper", 1]}}
 
 
 async def test_a_package_name_that_leaves_its_directory_is_refused(

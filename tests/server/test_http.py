@@ -333,6 +333,9 @@ def test_every_answer_tells_the_version_and_a_request_id(connection: Connection)
     answers = [connection.http.get(path) for path in ("/packages", "/nowhere", "/packages")]
     answers.append(connection.http.get("/packages", headers={"Authorization": "wrong"}))
     assert {answer.headers["Oomol-Connect-Local"] for answer in answers} == {__version__}
+    assert {answer.headers["Oomol-Connect-Features"] for answer in answers} == {
+        "events, wait, logs-after, idempotency, pages, files"
+    }
     assert len({answer.headers["X-Request-Id"] for answer in answers}) == 4
 
 
@@ -384,7 +387,7 @@ def test_a_wide_body_is_not_a_deep_one(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", ["text/plain", "multipart/form-data; boundary=x", "", "application/jsonx"]
+    "content_type", ["text/plain", "multipart/mixed; boundary=x", "", "application/jsonx"]
 )
 def test_a_body_of_another_type_is_refused(connection: Connection, content_type: str) -> None:
     headers = {"Content-Type": content_type}
@@ -423,6 +426,19 @@ def test_the_text_of_a_task_survives_as_it_is(connection: Connection, tmp_path: 
     )
     task = connection.wait(answer.json()["task"]["id"])
     assert task["inputValues"][0]["inputs"][1]["value"] == text
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
+def test_a_page_of_another_origin_can_change_nothing_without_a_token(
+    shop: Path, origin: str
+) -> None:
+    with LocalServer([shop], token="") as server:
+        form = {"manifest": (None, "shop::add"), "inputValues": (None, '{"a": 1}')}
+        url = f"{server.base_url}/v1/tasks"
+        refused(httpx.post(url, files=form, headers={"Origin": origin}), 403, "other origins")
+        assert httpx.get(url, headers={"Origin": origin}).json() == {"tasks": []}
+        own = httpx.post(url, files=form, headers={"Origin": server.base_url})
+        assert own.status_code == 200
 
 
 async def test_a_fault_of_the_server_gives_no_internals_away(shop: Path) -> None:

@@ -12,12 +12,15 @@ from oomol_connect_sdk.server.engine.manifests import (
     Flow,
     ManifestError,
     OtherNode,
+    ServiceNode,
+    SlotNode,
     SubflowNode,
     TaskBlock,
     TaskNode,
     ValuesNode,
     read_flow,
     read_package,
+    read_service,
     read_task_block,
 )
 
@@ -116,7 +119,14 @@ nodes:
         from_node: [{node_id: constants, output_handle: v}]
         from_flow: [{input_handle: i}]
   - {node_id: inline, task: {executor: {name: shell}, outputs_def: [{handle: o}]}}
-  - {node_id: sub, subflow: self::s}
+  - node_id: sub
+    subflow: self::s
+    description: a subflow
+    slots:
+      - slot_node_id: hole
+        slotflow: self::+f#1
+        inputs_def: [{handle: more}]
+        inputs_from: [{handle: more, value: 2}]
   - {node_id: constants, values: [{handle: v, value: 1}]}
   - node_id: choice
     inputs_def: [{handle: a}]
@@ -126,12 +136,13 @@ nodes:
           logical: AND
           expressions: [{input_handle: a, operator: '>', value: 3}]
       default: {handle: no}
-  - {node_id: hole, slot: {inputs_def: []}}
-  - {node_id: hole2, node_type: slot_node}
+  - {node_id: hole, slot: {inputs_def: [{handle: i}]}}
+  - {node_id: hole2, node_type: slot_node, outputs_def: [{handle: o}]}
   - {node_id: served, service: self::a::b}
+  - {node_id: odd, slotflow: x}
 """
     ).nodes
-    reference, inline, sub, constants, choice, *others = nodes
+    reference, inline, sub, constants, choice, hole, hole2, served, odd = nodes
     assert isinstance(reference, TaskNode)
     assert reference.task == "self::x"
     assert (reference.timeout, reference.concurrency, reference.progress_weight) == (5.0, 3, 0.5)
@@ -148,8 +159,22 @@ nodes:
     assert constants.values[0].value == 1
     assert isinstance(choice, ConditionsNode)
     assert (choice.cases[0].handle, choice.cases[0].logical, choice.default) == ("yes", "AND", "no")
-    assert all(isinstance(node, OtherNode) for node in others)
-    assert [node.kind for node in others] == ["slot", "slot", "service"]
+    (provider,) = sub.slots
+    assert (provider.slot_node_id, provider.kind, provider.reference) == (
+        "hole",
+        "slotflow",
+        "self::+f#1",
+    )
+    assert (provider.inputs_def[0].handle, provider.inputs_from[0].value) == ("more", 2)
+    assert sub.description == "a subflow"
+    assert isinstance(hole, SlotNode)
+    assert [item.handle for item in hole.inputs_def] == ["i"]
+    assert isinstance(hole2, SlotNode)
+    assert [item.handle for item in hole2.outputs_def] == ["o"]
+    assert isinstance(served, ServiceNode)
+    assert served.service == "self::a::b"
+    assert isinstance(odd, OtherNode)
+    assert odd.kind == "slotflow"
 
 
 def test_plain_words_and_dates_are_text_as_in_yaml_1_2(task: ReadTask) -> None:
@@ -187,6 +212,11 @@ def test_line_separators_are_removed_before_parsing(task: ReadTask) -> None:
             "nodes[1]: node_id 'a' is already used on line 2",
         ),
         ("nodes:\n  - {node_id: a}\n", 2, "nodes[0]: node 'a' has none of task, subflow"),
+        (
+            "nodes:\n  - node_id: a\n    subflow: x\n    slots:\n      - slot_node_id: s\n",
+            5,
+            "nodes[0].slots[0]: a slot's provider has none of task, subflow, slotflow",
+        ),
         ("nodes: {a: b}\n", 1, "nodes: expected a list, found a mapping"),
         ("nodes:\n  - just text\n", 2, "nodes[0]: expected a mapping, found text"),
         ("- a\n", 1, "expected a mapping, found a list"),
@@ -308,8 +338,60 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("flow.oo.yaml", "flow"),
         ("subflow.oo.yml", "subflow"),
         ("slotflow.oo.yaml", "slotflow"),
+        ("my-subflow.oo.yaml", "subflow"),
+        ("+slotflow#1.oo.yaml", "slotflow"),
+        ("anything.oo.yaml", "slotflow"),
     ],
 )
 def test_the_name_of_the_file_says_what_a_flow_is(tmp_path: Path, name: str, kind: str) -> None:
     (tmp_path / name).write_text("nodes: []\n")
     assert read_flow(tmp_path / name).kind == kind
+
+
+SERVICE = """
+executor: {name: python, entry: main.py, function: serve, start_at: session_start, keep_alive: 30}
+blocks:
+  - {name: one, inputs_def: [{handle: a}], outputs_def: [{handle: b}], description: first}
+  - {name: two}
+"""
+
+
+def test_a_service_has_blocks_that_know_it(tmp_path: Path) -> None:
+    path = tmp_path / "service.oo.yaml"
+    path.write_text(SERVICE)
+    blocks = read_service(path).blocks
+    assert list(blocks) == ["one", "two"]
+    one = blocks["one"]
+    assert (one.path, one.directory, one.description) == (path, tmp_path, "first")
+    assert [item.handle for item in one.inputs_def] == ["a"]
+    service = one.service
+    assert service is not None
+    assert (service.path, service.block_name, service.executor) == (path, "one", "python")
+    assert service.options == {"entry": "main.py", "function": "serve"}
+    assert (service.start_at, service.stop_at, service.keep_alive) == (
+        "session_start",
+        "session_end",
+        30.0,
+    )
+
+
+def test_a_service_starts_with_its_block_and_stops_with_the_session_unless_it_says_so(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "service.oo.yaml"
+    for written, start_at, stop_at in [
+        ("", "block_start", "session_end"),
+        (", start_at: app_start, stop_at: never", "app_start", "never"),
+        (", start_at: soon, stop_at: late", "block_start", "session_end"),
+    ]:
+        path.write_text(f"executor: {{name: nodejs{written}}}\nblocks: [{{name: a}}]\n")
+        service = read_service(path).blocks["a"].service
+        assert service is not None
+        assert (service.start_at, service.stop_at) == (start_at, stop_at)
+
+
+def test_a_service_names_its_blocks_once(tmp_path: Path) -> None:
+    path = tmp_path / "service.oo.yaml"
+    path.write_text("executor: {name: python}\nblocks:\n  - {name: a}\n  - {name: a}\n")
+    with pytest.raises(ManifestError, match=r":4: blocks\[1\]: the block 'a' is declared twice"):
+        read_service(path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from packages import task_text, write_package
 
-from oomol_connect_sdk.server.engine.manifests import Package, read_flow, read_package
+from oomol_connect_sdk.server.engine.manifests import Package, read_package
 from oomol_connect_sdk.server.engine.references import BlockNotFound, Caller, References
 from oomol_connect_sdk.server.engine.versions import version_key
 
@@ -14,7 +14,7 @@ FLOW = "nodes: []\n"
 
 
 def caller(package: Path) -> Caller:
-    return Caller(read_flow(package / "flows/f/flow.oo.yaml"), read_package(package), "n")
+    return Caller(package / "flows/f/flow.oo.yaml", read_package(package), "n")
 
 
 def package_with(directory: Path, *files: str, name: str = "own", version: str = "0.1.0") -> Path:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packages import task_text, write_package
 from servers import Connection, ServerProcess, ended, is_running, wait_until
 
 from oomol_connect_sdk.server import LocalServer
@@ -170,6 +172,115 @@ def test_tasks_survive_kills_at_any_moment(start_process: StartProcess, files: F
         assert [kinds.count(kind) for kind in ("SessionStarted", "SessionFinished")] == [1, 1]
 
 
+DELEGATING = {
+    "tasks/boss/task.oo.yaml": task_text("helper file gate", "text"),
+    "tasks/boss/main.py": """
+async def main(params, context):
+    given = {}
+    run = context.run_block(params["helper"], inputs={**params, "text": "child"})
+    run.add_output_callback(given.update)
+    await run.finish()
+    return {"text": given["text"]}
+""",
+    "tasks/helper/task.oo.yaml": task_text("file gate text", "text"),
+    "tasks/helper/main.py": """
+import os, time
+
+def main(params, context):
+    with open(params["file"], "a") as file:
+        file.write("run\\n")
+    while not os.path.exists(params["gate"]):
+        time.sleep(0.01)
+    return {"text": params["text"]}
+""",
+    "subflows/wrapped/subflow.oo.yaml": """
+inputs_def: [{handle: file}, {handle: gate}, {handle: text}]
+outputs_def: [{handle: text}]
+outputs_from: [{handle: text, from_node: [{node_id: work, output_handle: text}]}]
+nodes:
+  - node_id: work
+    task: self::helper
+    inputs_from:
+      - {handle: file, from_flow: [{input_handle: file}]}
+      - {handle: gate, from_flow: [{input_handle: gate}]}
+      - {handle: text, from_flow: [{input_handle: text}]}
+""",
+    "flows/main/flow.oo.yaml": """
+inputs_def: [{handle: helper}, {handle: file}, {handle: gate}]
+nodes:
+  - node_id: boss
+    task: self::boss
+    inputs_from:
+      - {handle: helper, from_flow: [{input_handle: helper}]}
+      - {handle: file, from_flow: [{input_handle: file}]}
+      - {handle: gate, from_flow: [{input_handle: gate}]}
+""",
+    "flows/late/flow.oo.yaml": """
+inputs_def: [{handle: file}, {handle: gate}]
+nodes:
+  - node_id: late
+    subflow: self::wrapped
+    timeout: 0.5
+    inputs_from:
+      - {handle: file, from_flow: [{input_handle: file}]}
+      - {handle: gate, from_flow: [{input_handle: gate}]}
+      - {handle: text, value: x}
+""",
+}
+
+
+@pytest.fixture
+def start_delegating(tmp_path: Path) -> Iterator[StartProcess]:
+    """Start server processes with a package whose blocks run blocks."""
+    package = write_package(tmp_path / "delegating", "delegating", files=DELEGATING)
+    with contextlib.ExitStack() as stack:
+
+        def start() -> ServerProcess:
+            process = ServerProcess(package, tmp_path / "data")
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+@pytest.mark.parametrize("helper", ["self::helper", "self::wrapped"])
+@pytest.mark.parametrize("target", ["delegating::boss", "main"])
+def test_a_block_that_runs_a_block_asks_for_it_again_after_a_kill(
+    start_delegating: StartProcess, files: Files, target: str, helper: str
+) -> None:
+    process = start_delegating()
+    inputs = {"helper": helper, "file": str(files.runs), "gate": str(files.gate)}
+    task_id = process.connection.create(target, inputs)
+    wait_until(files.ran, "the block that the block runs")
+    process.kill()
+    files.gate.touch()
+    connection = start_delegating().connection
+    task = connection.wait(task_id)
+    logs = connection.logs(task_id)
+    assert task["status"] == "completed", logs[-3:]
+    assert task["result"] == {"text": "child"}
+    assert files.ran() == ["run", "run"]
+    assert len(warnings(logs)) == 1
+    assert "BlockRequest" not in {row["type"] for row in logs}
+    assert "BlockRestarted" not in {row["type"] for row in logs}
+
+
+def test_a_subflow_that_takes_too_long_fails_also_after_a_kill(
+    start_delegating: StartProcess, files: Files
+) -> None:
+    process = start_delegating()
+    inputs = {"file": str(files.runs), "gate": str(files.gate)}
+    task_id = process.connection.create("late", inputs)
+    wait_until(files.ran, "the block in the subflow")
+    process.kill()
+    connection = start_delegating().connection
+    task = connection.wait(task_id)
+    assert (task["status"], task["error"]["message"]) == ("failed", "Timeout")
+    assert task["error"]["nodePath"] == ["late"]
+    (error,) = (r["event"] for r in connection.logs(task_id) if r["type"] == "BlockError")
+    assert error["error"].endswith(" timeout after 0.5s")
+
+
 def suspended_task(shop: Path, directory: Path, files: Files) -> str:
     """Return the id of a task whose server was stopped in the middle of it."""
     with LocalServer([shop], data_dir=directory, token="") as server:
@@ -232,6 +343,42 @@ def test_a_block_that_prints_much_keeps_order_and_reports_its_progress(
     assert lines == [f"line {number}" for number in range(3_000)]
     assert seen == sorted(seen)
     assert seen[-1] == 100
+
+
+REPORTING = {
+    "tasks/report/task.oo.yaml": task_text("gate", "done"),
+    "tasks/report/main.py": """
+import os, time
+
+def main(params, context):
+    context.report_progress(40)
+    while not os.path.exists(params["gate"]):
+        time.sleep(0.01)
+""",
+    "flows/main/flow.oo.yaml": """
+inputs_def: [{handle: gate}]
+nodes:
+  - {node_id: a, task: self::report,
+     inputs_from: [{handle: gate, from_flow: [{input_handle: gate}]}]}
+  - {node_id: b, task: self::report, progress_weight: 3,
+     inputs_from: [{handle: gate, from_flow: [{input_handle: gate}]}]}
+""",
+}
+
+
+@pytest.mark.parametrize("target", ["reporting::report", "main"])
+def test_the_progress_of_a_task_can_be_seen_while_it_runs(
+    tmp_path: Path, files: Files, target: str
+) -> None:
+    package = write_package(tmp_path / "reporting", "reporting", files=REPORTING)
+    with LocalServer([package], token="") as server:
+        connection = Connection(server.base_url, "")
+        task_id = connection.create(target, {"gate": str(files.gate)})
+        wait_until(lambda: connection.task(task_id).get("progress") == 40, "a progress of 40")
+        assert connection.task(task_id)["status"] == "running"
+        files.gate.touch()
+        assert connection.wait(task_id)["progress"] == 100
+        connection.http.close()
 
 
 async def test_a_block_that_prints_much_costs_few_commits(shop: Path) -> None:

@@ -579,7 +579,7 @@ def test_inputs_that_no_node_can_take_are_refused(
 
 
 def test_inputs_for_nodes_of_a_task_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a task has no nodes, but inputs were given for 'n'"):
+    with pytest.raises(InputError, match="a task has no nodes, but there is something for 'n'"):
         open_session(open_catalog(tmp_path, ADD), "pkg::add", {"a": 1}, {"n": {"a": 1}})
 
 
@@ -593,11 +593,7 @@ def test_a_flow_whose_block_is_missing_or_broken_does_not_start(tmp_path: Path) 
         open_session(open_catalog(tmp_path / "b", files), "main")
 
 
-@pytest.mark.parametrize(
-    ("node", "kind"),
-    [("slot: {}", "slot"), ("service: 'self::a::b'", "service"), ("slotflow: x", "slotflow")],
-)
-def test_a_node_of_a_kind_that_is_not_run_is_named(tmp_path: Path, node: str, kind: str) -> None:
-    catalog = open_catalog(tmp_path, flow(f"  - {{node_id: n, {node}}}\n"))
-    with pytest.raises(UnsupportedNode, match=f"node 'n' is a {kind} node"):
+def test_a_node_of_a_kind_that_is_not_run_is_named(tmp_path: Path) -> None:
+    catalog = open_catalog(tmp_path, flow("  - {node_id: n, slotflow: x}\n"))
+    with pytest.raises(UnsupportedNode, match="node 'n' is a slotflow node"):
         open_session(catalog, "main")

@@ -7,7 +7,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from oomol_connect_sdk.server.store import (
     JournalEntry,
     Store,
     StoreError,
+    TaskFilter,
     TaskRecord,
 )
+from oomol_connect_sdk.server.task_rows import select_page
 
 
 def record(task_id: str, **changes: Any) -> TaskRecord:
@@ -58,8 +62,9 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def test_a_task_comes_back_as_it_was_stored(store: Store) -> None:
     inputs = [{"nodeId": "_", "inputs": [{"handle": "größe", "value": {"a": [1, None]}}]}]
     task = record("t1", input_values=inputs, progress=12.5, error={"message": "no"})
-    await store.create_task(task)
-    assert await store.task("t1") == task
+    stored = await store.create_task(task)
+    assert stored == replace(task, revision=stored.revision)
+    assert await store.task("t1") == stored
     assert await store.task("t2") is None
 
 
@@ -183,13 +188,136 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
 
 async def test_what_was_stored_is_there_when_the_store_is_opened_again(tmp_path: Path) -> None:
     store = Store(tmp_path / "connect.sqlite3")
-    await store.create_task(record("t1"))
+    task = await store.create_task(record("t1"))
     await store.append_events("t1", "s1", [log("one")])
     events = await store.logs("t1")
     store.close()
     store = Store(tmp_path / "connect.sqlite3")
-    assert await store.task("t1") == record("t1")
+    assert await store.task("t1") == task
     assert await store.logs("t1") == events
+    store.close()
+
+
+async def test_events_and_changes_stand_in_one_order_that_goes_on_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    positions = []
+    for _ in range(2):
+        store = Store(tmp_path / "connect.sqlite3")
+        task = await store.create_task(record(f"t{len(positions)}"))
+        await store.append_events(task.id, "s", [log("one"), log("two")], {"progress": 1})
+        changed = await store.task(task.id)
+        assert changed is not None
+        positions += [task.revision, *(event.id for event in await store.logs(task.id))]
+        positions.append(changed.revision)
+        store.close()
+    assert positions == sorted(set(positions))
+    assert len(positions) == 8
+
+
+async def test_a_key_gives_the_task_that_has_it_also_to_many_at_once(store: Store) -> None:
+    tasks = [record(f"t{number}", idempotency_key="k") for number in range(50)]
+    stored = await asyncio.gather(*map(store.create_task, tasks))
+    assert len({task.id for task in stored}) == 1
+    assert await store.task_of_key("k") == stored[0]
+    assert await store.tasks() == [stored[0]]
+    assert await store.task_of_key("other") is None
+
+
+async def test_the_reason_of_a_stop_counts_only_when_that_is_how_the_task_ends(
+    store: Store,
+) -> None:
+    error = {"message": "too late"}
+    for task_id, status in (("late", "stopped"), ("in time", "completed")):
+        await store.create_task(record(task_id, status="running"))
+        await store.give_stop_reason(task_id, "s", log("too late"), error)
+        await store.update_task(task_id, status=status)
+    await store.give_stop_reason("in time", "s", log("an event after the end"), error)
+    tasks = {task.id: task.error for task in await store.tasks()}
+    assert tasks == {"late": error, "in time": None}
+    assert len(await store.logs("in time")) == 1
+
+
+async def test_pages_of_tasks_leave_out_none_and_repeat_none(store: Store) -> None:
+    for number in range(10):
+        client, label = ("me", {"even": str(number % 2 == 0)}) if number < 6 else (None, None)
+        status = "running" if number % 3 else "completed"
+        await store.create_task(record(f"t{number}", client=client, labels=label, status=status))
+
+    async def pages(wanted: TaskFilter, limit: int) -> list[list[str]]:
+        found, cursor = [], None
+        while not found or cursor is not None:
+            page = await store.page(wanted, cursor=cursor, limit=limit)
+            found.append([task.id for task in page.tasks])
+            cursor = page.next_cursor
+            # What comes later is newer than all pages, and in none of them.
+            await store.create_task(record(f"late{len(found)}-{limit}-{wanted}"))
+        return found
+
+    mine = TaskFilter(client="me")
+    assert await pages(mine, 4) == [["t5", "t4", "t3", "t2"], ["t1", "t0"]]
+    assert await pages(mine, 3) == [["t5", "t4", "t3"], ["t2", "t1", "t0"]]
+    assert await pages(TaskFilter(labels={"even": "True"}), 9) == [["t4", "t2", "t0"]]
+    assert await pages(TaskFilter(labels={"even": "x"}), 9) == [[]]
+    ended = TaskFilter(statuses=("completed",))
+    assert await pages(ended, 3) == [["t9", "t6", "t3"], ["t0"]]
+    both = TaskFilter(statuses=("completed", "running"), client="me", labels={"even": "False"})
+    assert await pages(both, 1) == [["t5"], ["t3"], ["t1"]]
+    everything = await store.page(TaskFilter())
+    assert list(everything.tasks) == await store.tasks()
+
+
+async def test_a_short_page_reads_no_results_but_its_own(tmp_path: Path) -> None:
+    store = Store(tmp_path / "connect.sqlite3")
+    for number in range(20):
+        await store.create_task(record(f"t{number}", result={"text": "x" * 2_000_000}))
+    store.close()
+    reader = sqlite3.connect(tmp_path / "connect.sqlite3")
+    # So little that SQLite has to read every page it needs.
+    reader.execute("PRAGMA cache_size = 10")
+    began = time.process_time()
+    select_page(reader, TaskFilter(), None, None)
+    middle = time.process_time()
+    for _ in range(4):
+        page = select_page(reader, TaskFilter(statuses=["created"]), None, 1)
+    end = time.process_time()
+    reader.close()
+    assert [task.id for task in page.tasks] == ["t19"]
+    assert (end - middle) / 4 < (middle - began) / 4
+
+
+async def test_a_database_of_the_first_schema_keeps_its_tasks_and_events(tmp_path: Path) -> None:
+    database = tmp_path / "connect.sqlite3"
+    connection = sqlite3.connect(database)
+    connection.executescript(_FIRST_SCHEMA)
+    connection.close()
+    store = Store(database)
+    done, open_task = sorted(await store.tasks(), key=lambda task: task.id)
+    assert done == TaskRecord(
+        id="done",
+        session_id="s1",
+        project_id="p1",
+        project_name="sales",
+        manifest_path="/packages/sales",
+        input_values=[{"nodeId": "_", "inputs": []}],
+        created_at=5,
+        updated_at=6,
+        status="completed",
+        progress=100.0,
+        result={"total": 3},
+        node_results={},
+        revision=done.revision,
+    )
+    assert (open_task.status, open_task.error) == ("running", {"message": "no"})
+    events = await store.logs("done")
+    assert [(event.id, event.event) for event in events] == [(7, {"type": "BlockLog"})]
+    assert [task.id for task in await store.unfinished()] == ["open"]
+    # An event stream shows the end of a task after its events, and new events after all.
+    assert open_task.revision > done.revision > events[-1].id
+    await store.append_events("open", "s2", [log("new")])
+    (event,) = await store.logs("open")
+    assert event.id > open_task.revision
+    assert (await store.create_task(record("new"))).revision > event.id
     store.close()
 
 
@@ -239,6 +367,45 @@ def test_a_temporary_data_directory_is_removed() -> None:
     directory.close()
     assert not directory.root.exists()
 
+
+_FIRST_SCHEMA = """
+CREATE TABLE tasks (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    session_id TEXT NOT NULL,
+    project_id TEXT NOT NULL,
+    project_name TEXT NOT NULL,
+    manifest_path TEXT NOT NULL,
+    input_values TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    progress REAL,
+    result TEXT,
+    node_results TEXT,
+    error TEXT
+);
+CREATE INDEX tasks_unfinished ON tasks (number)
+    WHERE status IN ('created', 'pending', 'running');
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    task_id TEXT NOT NULL,
+    session_id TEXT NOT NULL,
+    node_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    event TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+);
+CREATE INDEX events_of_task ON events (task_id, id);
+CREATE INDEX events_of_session ON events (session_id, id);
+INSERT INTO tasks VALUES (1, 'done', 's1', 'p1', 'sales', '/packages/sales',
+    '[{"nodeId":"_","inputs":[]}]', 5, 6, 'completed', 100, '{"total":3}', '{}', NULL);
+INSERT INTO tasks VALUES (2, 'open', 's2', 'p1', 'sales', '/packages/sales',
+    NULL, 5, 6, 'running', NULL, NULL, NULL, '{"message":"no"}');
+INSERT INTO events VALUES (7, 'done', 's1', 'none', 'BlockLog', 'job', '{"type":"BlockLog"}', 5);
+PRAGMA user_version = 1;
+"""
 
 _HOLD_DIRECTORY = """
 import sys, time

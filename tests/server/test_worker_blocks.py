@@ -191,33 +191,6 @@ async def test_the_last_progress_is_reported_before_the_end_and_each_one_once(
         assert task.of(job_id, "BlockProgress") == [{"progress": 0}, {"progress": last}]
 
 
-async def test_a_question_the_server_cannot_answer_is_an_error_and_hangs_nothing(
-    task: ExecutorTask,
-) -> None:
-    finished = await task.run("""
-        from oocana import CredentialInput
-        async def main(inputs, context):
-            said = []
-            for ask in (
-                lambda: context.run_block("self::x", inputs={}).finish(),
-                lambda: context.query_block("self::x"),
-                lambda: context.query_downstream(),
-                lambda: context.query_auth(CredentialInput("a", "b")),
-            ):
-                try:
-                    await ask()
-                except Exception as error:
-                    said.append(str(error))
-            await context.internal.update_node_weight("n", 2)
-            return {"out": said}
-        """)
-    said = finished["result"]["out"]
-    for name, text in zip(
-        ("run_block", "query_block", "query_downstream", "query_auth"), said, strict=True
-    ):
-        assert f"context.{name} is not supported by the local server" in text
-
-
 async def test_printed_lines_become_logs_of_their_stream(task: ExecutorTask) -> None:
     await task.run("""
         import sys

@@ -9,6 +9,24 @@ from typing import Any, Union
 
 
 @dataclass(frozen=True)
+class Service:
+    """The service whose process runs a job, as its manifest describes it."""
+
+    #: The service's manifest file.
+    path: Path
+    #: The name of the block within the service.
+    block_name: str
+    executor: str
+    options: Mapping[str, Any]
+    #: ``block_start``, ``session_start`` or ``app_start``.
+    start_at: str
+    #: ``block_end``, ``session_end``, ``app_end`` or ``never``.
+    stop_at: str
+    #: Seconds the service is kept after its last block; None for no limit.
+    keep_alive: float | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """One run of one task block: everything an executor needs to know about it."""
 
@@ -32,6 +50,8 @@ class Job:
     outputs_def: Mapping[str, Mapping[str, Any]]
     #: Seconds until the job counts as failed; None for no limit.
     timeout: float | None = None
+    #: The service that runs the job; None for a task block.
+    service: Service | None = None
 
     @property
     def node_id(self) -> str:
@@ -71,6 +91,39 @@ class AbortJob:
 
 
 @dataclass(frozen=True)
+class Respond:
+    """Answer a request (``BlockRequest``) of a running job; one of result and error is not None."""
+
+    job_id: str
+    request_id: str
+    result: Any = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Notify:
+    """Show a running job an event of a block that it had started itself (``run_block``)."""
+
+    job_id: str
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """Keep a job's message that is no log event, so that a replay can feed it back."""
+
+    message: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StartTimer:
+    """Send ``{"type": "TimerFired", "job_id": …}`` once these seconds have passed."""
+
+    job_id: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Finish:
     """The session is over; no action follows this one."""
 
@@ -81,4 +134,4 @@ class Finish:
     node_results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-Action = Union[Emit, StartJob, AbortJob, Finish]
+Action = Union[Emit, Record, StartJob, AbortJob, StartTimer, Respond, Notify, Finish]

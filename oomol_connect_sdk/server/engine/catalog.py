@@ -75,9 +75,12 @@ class Catalog:
     or a package whose own ``package.oo.yaml`` is broken, is a ManifestError at once. Any other
     broken manifest stops nothing: it is kept in ``broken``, and who asks for it gets its error.
     Of two packages with the same name and version the first counts.
+
+    A catalogue never changes. After an installation a new one takes its place; with the
+    ``earlier`` one given, only files that changed since are read again.
     """
 
-    def __init__(self, packages: Sequence[Path]) -> None:
+    def __init__(self, packages: Sequence[Path], earlier: Catalog | None = None) -> None:
         self._broken: list[ManifestError] = []
         self._members: list[_Member] = []
         self._locales: dict[Path, Mapping[str, str]] = {}
@@ -85,7 +88,9 @@ class Catalog:
         for package in (found for path in packages for found in _load(path)):
             loaded.setdefault(package.key, package)
         self._packages = tuple(item.package for item in loaded.values() if item.error is None)
-        self._references = References(self._packages, [path.resolve() for path in packages])
+        search_paths = [path.resolve() for path in packages]
+        known = None if earlier is None else earlier.references
+        self._references = References(self._packages, search_paths, known)
         for package in loaded.values():
             self._add(package)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EngineError
-from .graph import build_graph, values_of
+from .graph import build_graph
 from .manifests import ABSENT, Flow, InputDef, OutputDef, Package, TaskBlock, ValuesNode
 from .references import References
+from .wiring import values_of
 
 _KEY = re.compile(r"%([^%]+)%")
 

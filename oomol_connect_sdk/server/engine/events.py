@@ -48,6 +48,20 @@ class Trouble:
         return list(self.info.stacks)
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much of a flow a session runs."""
+
+    #: Whether only some nodes run.
+    partial: bool = False
+    #: Whether values of an earlier run are used.
+    cache: bool = False
+
+    def fields(self) -> dict[str, Any]:
+        """Give the keys that the session's events have."""
+        return {"partial": self.partial, "cache": self.cache}
+
+
 class Events:
     """Builds every event of one session and hands it to ``write``."""
 
@@ -58,15 +72,15 @@ class Events:
         self._clock = clock
         self._write = write
 
-    def session_started(self, path: Path) -> None:
+    def session_started(self, path: Path, extent: Extent) -> None:
         """The session begins."""
-        self._send("SessionStarted", create_at=self._clock(), path=str(path), **_WHOLE_RUN)
+        whole = {"create_at": self._clock(), "path": str(path), **extent.fields()}
+        self._send("SessionStarted", **whole)
 
-    def session_finished(self, path: Path, error: Mapping[str, Any]) -> None:
+    def session_finished(self, path: Path, extent: Extent, error: Mapping[str, Any]) -> None:
         """The session is over; ``error`` holds ``error`` and ``_error`` when it failed."""
-        self._send(
-            "SessionFinished", finish_at=self._clock(), path=str(path), **error, **_WHOLE_RUN
-        )
+        whole = {"finish_at": self._clock(), "path": str(path), **error, **extent.fields()}
+        self._send("SessionFinished", **whole)
 
     def flow_started(self, flow: Flow, info: JobInfo, inputs: Mapping[str, Any]) -> None:
         """A flow begins."""
@@ -74,17 +88,17 @@ class Events:
         self._send_flow("Started", flow, info, **given, create_at=self._clock())
 
     def flow_nodes_will_run(
-        self, flow: Flow, info: JobInfo, start: Sequence[str], others: Sequence[str]
+        self,
+        flow: Flow,
+        info: JobInfo,
+        start: Sequence[str],
+        middle: Sequence[str],
+        ends: Sequence[str],
     ) -> None:
-        """Which nodes of the outermost flow run at once, and which may run later."""
-        self._send_flow(
-            "NodesWillRun",
-            flow,
-            info,
-            start_nodes=list(start),
-            mid_nodes=list(others),
-            end_nodes=[],
-        )
+        """Which nodes of the outermost flow run at once, which later, and up to which it runs."""
+        groups = {"start_nodes": start, "mid_nodes": middle, "end_nodes": ends}
+        lists = {name: list(nodes) for name, nodes in groups.items()}
+        self._send_flow("NodesWillRun", flow, info, **lists)
 
     def flow_output(self, flow: Flow, info: JobInfo, handle: str, value: Any) -> None:
         """A subflow gave an output; a ``flow.oo.yaml`` has no such event."""
@@ -113,6 +127,11 @@ class Events:
         """A job that the engine ran itself is over."""
         self._send("BlockFinished", **info.fields(), **outcome, finish_at=self._clock())
 
+    def timed_out(self, info: JobInfo, seconds: float) -> None:
+        """A subflow took longer than its node allows."""
+        error = f"{info.job_id} timeout after {seconds:g}s"
+        self._send("BlockError", **info.fields(), error=error, timeout=seconds)
+
     def warning(self, info: JobInfo, warning: str) -> None:
         """Something about a block that a person should know."""
         self._send("BlockWarning", **info.fields(), warning=warning)
@@ -135,7 +154,3 @@ class Events:
 
     def _send(self, event_type: str, **fields: Any) -> None:
         self._write({"type": event_type, "session_id": self._session_id, **fields})
-
-
-#: The engine neither runs a part of a flow nor uses values of an earlier run.
-_WHOLE_RUN = {"partial": False, "cache": False}

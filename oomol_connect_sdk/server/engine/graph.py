@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
+from .definitions import (
+    Block,
+    node_inputs,
+    node_outputs,
+    serialized_outputs,
+    with_overrides,
+    with_serialized,
+)
 from .errors import EngineError
 from .manifests import (
-    ABSENT,
     ConditionsNode,
     Flow,
     InputDef,
@@ -17,6 +24,8 @@ from .manifests import (
     NodeOutput,
     OutputDef,
     Package,
+    ServiceNode,
+    SlotNode,
     Source,
     SubflowNode,
     TaskBlock,
@@ -24,8 +33,10 @@ from .manifests import (
     ValuesNode,
 )
 from .references import Caller, References
+from .slots import Filling, SlotFillings, hidden_handle
+from .wiring import Edge, NodeInputs, ToNode, Wiring
 
-NodeInputs = Mapping[str, Mapping[str, Any]]
+FlowKey = tuple[Path, tuple[str, ...]]
 
 
 class UnsupportedNode(EngineError):
@@ -33,31 +44,13 @@ class UnsupportedNode(EngineError):
 
 
 @dataclass(frozen=True)
-class ToNode:
-    """A value goes to an input of a node."""
-
-    node_id: str
-    handle: str
-
-
-@dataclass(frozen=True)
-class ToFlow:
-    """A value goes to an output of the flow."""
-
-    handle: str
-
-
-Edge = Union[ToNode, ToFlow]
-
-
-@dataclass(frozen=True)
 class GraphNode:
     """A node that runs: what it runs and where its inputs come from."""
 
     node: Node
-    #: None for a conditions node, which the engine runs itself.
-    block: TaskBlock | Flow | None
-    #: The package of the block.
+    #: None for a conditions node, which the engine runs itself, and for a slot that is empty.
+    block: Block
+    #: The package whose environment the block runs in.
     package: Package
     inputs: Mapping[str, InputDef]
     outputs: Mapping[str, OutputDef]
@@ -65,6 +58,10 @@ class GraphNode:
     connected: frozenset[str]
     #: Handle → constant, for declared handles that are not connected.
     static: Mapping[str, Any]
+    #: Handles whose last value serves again when no new one has come.
+    remembered: frozenset[str] = frozenset()
+    #: What runs in the slots of the subflow, by the ids of their nodes.
+    fillings: Mapping[str, Filling] = field(default_factory=dict)
 
     @property
     def node_id(self) -> str:
@@ -79,6 +76,15 @@ class GraphNode:
             for handle, definition in self.inputs.items()
             if handle not in self.connected and handle not in self.static
         )
+
+    @property
+    def flows(self) -> Iterator[tuple[Flow, Package]]:
+        """The flows that a run of the node may start."""
+        if isinstance(self.block, Flow):
+            yield self.block, self.package
+        for filling in self.fillings.values():
+            if isinstance(filling.block, Flow):
+                yield filling.block, filling.package
 
 
 @dataclass(frozen=True)
@@ -95,14 +101,21 @@ class FlowGraph:
     input_edges: Mapping[str, tuple[Edge, ...]]
     #: Outputs of the flow that are constants.
     constant_outputs: tuple[tuple[str, Any], ...]
+    #: What is wrong with a node and yet doesn't keep the flow from running: node id and text.
+    warnings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A flow and, by the path of their manifests, all the subflows below it."""
+    """A flow and all the subflows below it."""
 
     root: FlowGraph
-    subflows: Mapping[Path, FlowGraph]
+    subflows: Mapping[FlowKey, FlowGraph]
+
+
+def flow_key(flow: Flow) -> FlowKey:
+    """Tell flows apart: the inputs of a slotflow are those of the slot it runs in."""
+    return flow.path, tuple(definition.handle for definition in flow.inputs_def)
 
 
 def build_plan(
@@ -113,14 +126,15 @@ def build_plan(
     Raises BlockNotFound, ManifestError or UnsupportedNode for what can't be run.
     """
     root = build_graph(flow, package, references, nodes_inputs)
-    subflows: dict[Path, FlowGraph] = {}
+    subflows: dict[FlowKey, FlowGraph] = {}
     waiting = [root]
     while waiting:
         for node in waiting.pop().nodes.values():
-            if isinstance(node.block, Flow) and node.block.path not in subflows:
-                graph = build_graph(node.block, node.package, references, {})
-                subflows[node.block.path] = graph
-                waiting.append(graph)
+            for below, owner in node.flows:
+                if flow_key(below) not in subflows:
+                    graph = build_graph(below, owner, references, {})
+                    subflows[flow_key(below)] = graph
+                    waiting.append(graph)
     return Plan(root, subflows)
 
 
@@ -129,136 +143,112 @@ def build_graph(
 ) -> FlowGraph:
     """Resolve the nodes and edges of one flow."""
     active = {node.node_id: node for node in flow.nodes if not node.ignore}
-    wiring = _Wiring(flow, active, nodes_inputs)
-    nodes = {
-        node_id: _graph_node(node, Caller(flow, package, node_id), references, wiring)
+    resolved = {
+        node_id: _resolve(node, Caller(flow.path, package, node_id), references)
         for node_id, node in active.items()
         if not isinstance(node, ValuesNode)
     }
+    sources = {node_id: item.sources for node_id, item in resolved.items()}
+    wiring = Wiring(flow, active, sources, nodes_inputs)
+    serialized = serialized_outputs(sources.values())
     return FlowGraph(
         flow=flow,
         package=package,
-        nodes=nodes,
+        nodes={node_id: item.graph_node(wiring, serialized) for node_id, item in resolved.items()},
         node_edges={output: tuple(edges) for output, edges in wiring.node_edges.items()},
         input_edges={handle: tuple(edges) for handle, edges in wiring.input_edges.items()},
         constant_outputs=tuple(wiring.constant_outputs),
+        warnings=tuple((n, text) for n, item in resolved.items() for text in item.warnings),
     )
 
 
-def values_of(node: ValuesNode, nodes_inputs: NodeInputs) -> dict[str, Any]:
-    """Give the constants of a values node; a handle without a value is not among them."""
-    values = {definition.handle: definition.default for definition in node.values}
-    values.update(nodes_inputs.get(node.node_id, {}))
-    return {handle: value for handle, value in values.items() if value is not ABSENT}
+@dataclass(frozen=True)
+class _Resolved:
+    """A node whose references were followed."""
+
+    node: Node
+    block: Block
+    package: Package
+    slots: SlotFillings = field(default_factory=SlotFillings)
+    warnings: Sequence[str] = ()
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        return (*self.node.inputs_from, *self.slots.sources)
+
+    def graph_node(self, wiring: Wiring, serialized: frozenset[NodeOutput]) -> GraphNode:
+        node_id = self.node.node_id
+        inputs = {**node_inputs(self.node, self.block), **self.slots.inputs}
+        return GraphNode(
+            node=self.node,
+            block=self.block,
+            package=self.package,
+            inputs=with_overrides(inputs, self.sources),
+            outputs=with_serialized(node_outputs(self.node, self.block), node_id, serialized),
+            connected=wiring.connected(node_id),
+            static=wiring.static_of(node_id, inputs),
+            fillings=self.slots.fillings,
+        )
 
 
-class _Wiring:
-    """The edges of a flow. An edge from a node that is ignored or missing doesn't exist."""
-
-    def __init__(self, flow: Flow, active: Mapping[str, Node], nodes_inputs: NodeInputs) -> None:
-        self.node_edges: dict[NodeOutput, list[Edge]] = {}
-        self.input_edges: dict[str, list[Edge]] = {}
-        self.constant_outputs: list[tuple[str, Any]] = []
-        #: Node id → handle → constant.
-        self.static: dict[str, dict[str, Any]] = {}
-        self._connected: dict[str, list[str]] = {}
-        self._given = nodes_inputs
-        self._flow_inputs = {definition.handle for definition in flow.inputs_def}
-        self._running = {n for n, node in active.items() if not isinstance(node, ValuesNode)}
-        self._constants = {
-            NodeOutput(node_id, handle): value
-            for node_id, node in active.items()
-            if isinstance(node, ValuesNode)
-            for handle, value in values_of(node, nodes_inputs).items()
-        }
-        for node_id, node in active.items():
-            # Nothing goes into a values node.
-            for source in node.inputs_from if node_id in self._running else ():
-                self._connect_node(node_id, source)
-        for source in flow.outputs_from:
-            self._connect(source, ToFlow(source.handle))
-            constants = self._constants_of(source)
-            self.constant_outputs.extend((source.handle, value) for value in constants)
-
-    def connected(self, node_id: str) -> frozenset[str]:
-        return frozenset(self._connected.get(node_id, ()))
-
-    def static_of(self, node_id: str, inputs: Mapping[str, InputDef]) -> dict[str, Any]:
-        values = {**self.static.get(node_id, {}), **self._given.get(node_id, {})}
-        connected = self.connected(node_id)
-        return {h: values[h] for h in inputs if h in values and h not in connected}
-
-    def _connect_node(self, node_id: str, source: Source) -> None:
-        if self._connect(source, ToNode(node_id, source.handle)):
-            self._connected.setdefault(node_id, []).append(source.handle)
-        constants = self._constants_of(source)
-        if len(constants) == 1:
-            self.static.setdefault(node_id, {})[source.handle] = constants[0]
-        elif source.value is not ABSENT:
-            self.static.setdefault(node_id, {})[source.handle] = source.value
-
-    def _connect(self, source: Source, edge: Edge) -> bool:
-        """Draw the edges from nodes and flow inputs; say whether there is one."""
-        outputs = [output for output in source.from_node if output.node_id in self._running]
-        handles = [handle for handle in source.from_flow if handle in self._flow_inputs]
-        for output in outputs:
-            self.node_edges.setdefault(output, []).append(edge)
-        for handle in handles:
-            self.input_edges.setdefault(handle, []).append(edge)
-        return bool(outputs or handles)
-
-    def _constants_of(self, source: Source) -> list[Any]:
-        constants = self._constants
-        return [constants[output] for output in source.from_node if output in constants]
-
-
-def _graph_node(node: Node, caller: Caller, references: References, wiring: _Wiring) -> GraphNode:
-    block, package = _block(node, caller, references)
-    inputs = _inputs(node, block)
-    return GraphNode(
-        node=node,
-        block=block,
-        package=package,
-        inputs=inputs,
-        outputs=_outputs(node, block),
-        connected=wiring.connected(node.node_id),
-        static=wiring.static_of(node.node_id, inputs),
-    )
-
-
-def _block(
-    node: Node, caller: Caller, references: References
-) -> tuple[TaskBlock | Flow | None, Package]:
+def _resolve(node: Node, caller: Caller, references: References) -> _Resolved:
     if isinstance(node, TaskNode):
-        if isinstance(node.task, TaskBlock):
-            return node.task, caller.package
-        task = references.task(node.task, caller)
-        return task.manifest, task.package
+        return _resolve_task(node, caller, references)
+    if isinstance(node, ServiceNode):
+        block = references.service_block(node.service, caller)
+        return _Resolved(node, block.manifest, block.package)
     if isinstance(node, SubflowNode):
         subflow = references.subflow(node.subflow, caller)
-        return subflow.manifest, subflow.package
-    if isinstance(node, ConditionsNode):
-        return None, caller.package
+        slots = SlotFillings.of(node, subflow.manifest, caller, references)
+        return _Resolved(node, subflow.manifest, subflow.package, slots, slots.warnings)
+    if isinstance(node, (ConditionsNode, SlotNode)):
+        return _Resolved(node, None, caller.package)
     raise UnsupportedNode(
         f"{node.place.path}:{node.place.line}: node {node.node_id!r} is a {node.kind} node, "
         f"and this server doesn't run {node.kind} nodes"
     )
 
 
-def _inputs(node: Node, block: TaskBlock | Flow | None) -> dict[str, InputDef]:
-    """Give the declared inputs; a node adds its own only to a block that takes more."""
-    if isinstance(node, ConditionsNode):
-        return {item.handle: item for item in node.inputs_def}
-    inputs = {} if block is None else {item.handle: item for item in block.inputs_def}
-    if isinstance(node, TaskNode) and isinstance(block, TaskBlock) and block.additional_inputs:
-        for item in node.inputs_def:
-            inputs.setdefault(item.handle, item)
-    return inputs
+def _resolve_task(node: TaskNode, caller: Caller, references: References) -> _Resolved:
+    if isinstance(node.task, TaskBlock):
+        block, package = node.task, caller.package
+    else:
+        task = references.task(node.task, caller)
+        block, package = task.manifest, task.package
+    if node.inject is None:
+        return _Resolved(node, block, package)
+    injected = references.package(node.inject, caller)
+    if injected is None:
+        warning = f"the package {node.inject!r} it is to run in is not here; it runs in its own"
+        return _Resolved(node, block, package, warnings=(warning,))
+    return _Resolved(node, block, injected)
 
 
-def _outputs(node: Node, block: TaskBlock | Flow | None) -> dict[str, OutputDef]:
-    outputs = {} if block is None else {item.handle: item for item in block.outputs_def}
-    if isinstance(node, TaskNode) and isinstance(block, TaskBlock) and block.additional_outputs:
-        for item in node.outputs_def:
-            outputs.setdefault(item.handle, item)
-    return outputs
+def with_slots(graph: FlowGraph, fillings: Mapping[str, Filling]) -> FlowGraph:
+    """Put what a subflow node provides into the slots of its subflow."""
+    if not fillings:
+        return graph
+    nodes = dict(graph.nodes)
+    edges = dict(graph.input_edges)
+    for slot_id, filling in fillings.items():
+        if slot_id in nodes:
+            nodes[slot_id] = _filled(nodes[slot_id], filling)
+            for item in filling.inputs:
+                edges[hidden_handle(slot_id, item.handle)] = (ToNode(slot_id, item.handle),)
+    return replace(graph, nodes=nodes, input_edges=edges)
+
+
+def _filled(slot: GraphNode, filling: Filling) -> GraphNode:
+    """Give the slot's node with its block; of a handle both declare the block's words count."""
+    own_inputs = {item.handle: item for item in filling.block.inputs_def}
+    extra = {item.handle: item for item in filling.inputs}
+    inputs = {h: own_inputs.get(h, item) for h, item in {**slot.inputs, **extra}.items()}
+    return replace(
+        slot,
+        block=filling.block,
+        package=filling.package,
+        inputs=inputs,
+        outputs={**slot.outputs, **{item.handle: item for item in filling.block.outputs_def}},
+        connected=slot.connected | extra.keys(),
+        remembered=frozenset(extra),
+    )

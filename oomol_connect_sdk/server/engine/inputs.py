@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from .errors import EngineError
-from .graph import FlowGraph, NodeInputs
+from .graph import FlowGraph
 from .manifests import ABSENT, Flow, InputDef, TaskBlock, ValuesNode
+from .wiring import NodeInputs
 
 
 class InputError(EngineError, ValueError):
@@ -19,13 +20,9 @@ def root_inputs(block: TaskBlock | Flow, inputs: Mapping[str, Any]) -> dict[str,
 
     Raises InputError for a missing input and for one that isn't declared.
     """
-    declared = {definition.handle: definition for definition in block.inputs_def}
-    extra = {handle: value for handle, value in inputs.items() if handle not in declared}
-    filled = {handle: inputs.get(handle, item.default) for handle, item in declared.items()}
-    faults = []
-    missing = [handle for handle, value in filled.items() if value is ABSENT]
-    if missing:
-        faults.append(f"no value for {_listed(missing)}")
+    filled = {item.handle: inputs.get(item.handle, item.default) for item in block.inputs_def}
+    extra = {handle: value for handle, value in inputs.items() if handle not in filled}
+    faults = _missing(filled)
     if extra and not (isinstance(block, TaskBlock) and block.additional_inputs):
         faults.append(f"no such input: {_listed(extra)} ({_declared(block.inputs_def)})")
     if faults:
@@ -33,12 +30,39 @@ def root_inputs(block: TaskBlock | Flow, inputs: Mapping[str, Any]) -> dict[str,
     return {**filled, **extra}
 
 
-def refuse_nodes_inputs_of_a_task(block: TaskBlock, nodes_inputs: NodeInputs) -> None:
-    """Raise InputError when inputs for nodes are given to a task, which has none."""
-    if nodes_inputs:
+def requested_inputs(block: TaskBlock | Flow, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the inputs of a block that another one runs, with defaults filled in.
+
+    Raises InputError for a missing input; one that isn't declared is passed on.
+    """
+    filled = {item.handle: inputs.get(item.handle, item.default) for item in block.inputs_def}
+    faults = _missing(filled)
+    if faults:
+        raise InputError(f"{block.name} ({block.path}): {'; '.join(faults)}")
+    return {**filled, **inputs}
+
+
+def _missing(filled: Mapping[str, Any]) -> list[str]:
+    missing = [handle for handle, value in filled.items() if value is ABSENT]
+    return [f"no value for {_listed(missing)}"] if missing else []
+
+
+def refuse_nodes_of_a_task(block: TaskBlock, nodes: Collection[str]) -> None:
+    """Raise InputError when something is said about the nodes of a task, which has none."""
+    if nodes:
         raise InputError(
-            f"{block.name} ({block.path}): a task has no nodes, but inputs were given for "
-            f"{_listed(nodes_inputs)}"
+            f"{block.name} ({block.path}): a task has no nodes, but there is something for "
+            f"{_listed(nodes)}"
+        )
+
+
+def check_nodes(graph: FlowGraph, nodes: Collection[str]) -> None:
+    """Raise InputError for nodes to run that are not there, or never run."""
+    unknown = [node_id for node_id in nodes if node_id not in graph.nodes]
+    if unknown:
+        raise InputError(
+            f"{graph.flow.name} ({graph.flow.path}): no node {_listed(unknown)} that runs "
+            f"(there are {_listed(graph.nodes) or 'none'})"
         )
 
 

@@ -6,19 +6,27 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .actions import AbortJob, Action, Emit, Job, StartJob
+from .actions import AbortJob, Action, Emit, Job, Notify, Record, StartJob, StartTimer
 from .events import Events, JobInfo, Trouble
-from .graph import Edge
 from .manifests import InputDef, OutputDef, Package, TaskBlock
+from .wiring import Edge
+
+if TYPE_CHECKING:
+    from .requested import Host
 
 #: For session ids that are no UUIDs.
 _NAMESPACE = uuid.UUID("5f1c3a52-52c1-5e0b-9d55-0a3a4d7f2c11")
+#: What a job is shown of the blocks it runs itself.
+_SHOWN = frozenset(
+    {"BlockOutput", "BlockOutputs", "BlockFinished", "BlockProgress"}
+    | {"SubflowBlockOutput", "SubflowBlockFinished"}
+)
 
 
-class Owner(Protocol):
-    """Who waits for a job: the flow it is a node of, or the session."""
+class Parent(Protocol):
+    """Who waits for a job or a flow: the flow it is a node of, or the session."""
 
     def deliver(
         self, job_id: str, handle: str, value: Any, only: frozenset[Edge] | None = None
@@ -35,6 +43,14 @@ class Owner(Protocol):
         """Take the job's end: its last output values, or why it failed."""
 
 
+class Owner(Parent, Protocol):
+    """Who waits for the job of an executor, and knows what such a job may ask about."""
+
+    @property
+    def host(self) -> Host:
+        """The flow or root task that the job's requests are about."""
+
+
 @dataclass(frozen=True)
 class StartedJob:
     """A job an executor runs, and who waits for it."""
@@ -42,6 +58,15 @@ class StartedJob:
     job: Job
     info: JobInfo
     owner: Owner
+
+
+@dataclass(frozen=True)
+class Timer:
+    """The time a subflow may take, and what happens after it."""
+
+    info: JobInfo
+    seconds: float
+    fire: Callable[[], None]
 
 
 class Machine:
@@ -53,9 +78,13 @@ class Machine:
 
     def __init__(self, session_id: str, clock: Callable[[], int]) -> None:
         self.session_id = session_id
-        self.events = Events(session_id, clock, lambda event: self.act(Emit(event)))
+        self.events = Events(session_id, clock, self._emit)
         #: By job id, in the order they were started.
         self.jobs: dict[str, StartedJob] = {}
+        #: By the job id of the subflow they are for.
+        self.timers: dict[str, Timer] = {}
+        #: Job id of a block that a job runs itself → the id of that job.
+        self.requesters: dict[str, str] = {}
         self._namespace = _namespace(session_id)
         self._job_count = 0
         self._actions: list[Action] = []
@@ -102,6 +131,7 @@ class Machine:
             inputs_def={item.handle: item.definition for item in inputs_def},
             outputs_def={item.handle: item.definition for item in outputs_def},
             timeout=timeout,
+            service=block.service,
         )
         self.jobs[info.job_id] = StartedJob(job, info, owner)
         self.events.block_started(info, inputs)
@@ -111,6 +141,15 @@ class Machine:
         """Stop a job if an executor runs it."""
         if self.jobs.pop(job_id, None) is not None:
             self.act(AbortJob(job_id))
+
+    def record(self, message: Mapping[str, Any], info: JobInfo) -> None:
+        """Keep a message that is no event."""
+        self.act(Record({**message, **info.fields(), "session_id": self.session_id}))
+
+    def start_timer(self, timer: Timer) -> None:
+        """Fire once the timer's seconds have passed, unless it is dropped before."""
+        self.timers[timer.info.job_id] = timer
+        self.act(StartTimer(timer.info.job_id, timer.seconds))
 
     def later(self, step: Callable[[], None]) -> None:
         """Take a step once those that were added before it are done."""
@@ -125,6 +164,12 @@ class Machine:
         restless = bool(self._steps)
         self._steps.clear()
         return not restless
+
+    def _emit(self, event: dict[str, Any]) -> None:
+        self.act(Emit(event))
+        requester = self.requesters.get(event.get("job_id", ""))
+        if requester in self.jobs and event["type"] in _SHOWN:
+            self.act(Notify(requester, event))
 
 
 def _namespace(session_id: str) -> uuid.UUID:

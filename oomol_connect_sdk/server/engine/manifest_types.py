@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from .actions import Service
 from .yaml_source import Place
 
 
@@ -79,7 +80,7 @@ class Executor:
 
 @dataclass(frozen=True)
 class TaskBlock:
-    """A task: a manifest file of its own, or one written inline in a flow."""
+    """A task: a manifest file of its own, one written inline in a flow, or a service's block."""
 
     name: str
     #: None for a task written inline.
@@ -92,6 +93,18 @@ class TaskBlock:
     outputs_def: tuple[OutputDef, ...] = ()
     additional_inputs: bool = False
     additional_outputs: bool = False
+    #: The service it is a block of; None for any other task.
+    service: Service | None = None
+
+
+@dataclass(frozen=True)
+class ServiceManifest:
+    """A service: a process that runs several blocks."""
+
+    name: str
+    path: Path
+    #: By the name within the service.
+    blocks: Mapping[str, TaskBlock]
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,10 @@ class Source:
     from_node: tuple[NodeOutput, ...] = ()
     #: Handles of the flow's own inputs.
     from_flow: tuple[str, ...] = ()
+    #: Where in the value secrets stand, as keys and indexes; an empty path is the value itself.
+    secrets: tuple[tuple[str | int, ...], ...] = ()
+    #: Whether objects for this input are also written to a file, for a later run.
+    serialize_for_cache: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +138,7 @@ class Node:
     #: Where the node is written, for complaints about it.
     place: Place
     kind: str
+    description: str | None = None
     #: Seconds until a run of the node counts as failed; None for no limit.
     timeout: float | None = None
     inputs_from: tuple[Source, ...] = ()
@@ -137,6 +155,21 @@ class TaskNode(Node):
     #: Added to the block's own when it takes additional ones.
     inputs_def: tuple[InputDef, ...] = ()
     outputs_def: tuple[OutputDef, ...] = ()
+    #: The package in whose environment the task runs, when it isn't its own. A script that comes
+    #: with it prepares OOMOL's own images and is not run.
+    inject: str | None = None
+
+
+@dataclass(frozen=True)
+class SlotProvider:
+    """What runs in the place of a slot node of a subflow."""
+
+    slot_node_id: str
+    kind: Literal["task", "subflow", "slotflow"]
+    reference: str
+    #: Inputs it gets beside those of the slot; the flow that names the provider fills them.
+    inputs_def: tuple[InputDef, ...] = ()
+    inputs_from: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +177,22 @@ class SubflowNode(Node):
     """A node that runs a subflow, named by a reference."""
 
     subflow: str = ""
+    slots: tuple[SlotProvider, ...] = ()
+
+
+@dataclass(frozen=True)
+class SlotNode(Node):
+    """A node of a subflow whose block the flow that uses the subflow provides."""
+
+    inputs_def: tuple[InputDef, ...] = ()
+    outputs_def: tuple[OutputDef, ...] = ()
+
+
+@dataclass(frozen=True)
+class ServiceNode(Node):
+    """A node that runs a block of a service, named by a reference."""
+
+    service: str = ""
 
 
 @dataclass(frozen=True)
@@ -207,8 +256,15 @@ class Flow:
 
     @property
     def kind(self) -> FlowKind:
-        """What the file's name says the flow is."""
-        name = self.path.name
-        if name.startswith("subflow.oo."):
+        """What the end of the file's name says the flow is."""
+        stem = self.path.name.rpartition(".oo.")[0]
+        if stem.endswith("subflow"):
             return "subflow"
-        return "slotflow" if name.startswith("slotflow.oo.") else "flow"
+        if stem.endswith("slotflow"):
+            return "slotflow"
+        return "flow" if stem.endswith("flow") else "slotflow"
+
+    @property
+    def slots(self) -> Mapping[str, SlotNode]:
+        """The nodes whose blocks are provided from outside, by their ids."""
+        return {node.node_id: node for node in self.nodes if isinstance(node, SlotNode)}

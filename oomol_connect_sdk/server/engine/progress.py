@@ -14,6 +14,7 @@ class FlowProgress:
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._weights = dict(weights)
         self._nodes = dict.fromkeys(weights, 0.0)
+        self._last = 0.0
 
     def report(self, node_id: str, progress: float) -> float | None:
         """Take a node's progress (0 to 100); give the flow's, or None when it didn't change."""
@@ -21,7 +22,12 @@ class FlowProgress:
         if progress <= self._nodes[node_id] or not self._weights[node_id]:
             return None
         self._nodes[node_id] = progress
-        return self._estimate()
+        before, self._last = self._last, self._estimate()
+        return None if self._last == before else self._last
+
+    def set_weight(self, node_id: str, weight: float) -> None:
+        """Change a node's share; what follows from it shows with the next report."""
+        self._weights[node_id] = weight
 
     def _estimate(self) -> float:
         total = sum(self._weights.values())

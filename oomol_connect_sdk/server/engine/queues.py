@@ -13,21 +13,28 @@ class InputQueues:
 
     def __init__(self) -> None:
         self._queues: dict[str, dict[str, deque[Any]]] = {}
+        #: Node id → remembered handle → the value that was taken last.
+        self._last: dict[str, dict[str, Any]] = {}
 
     def push(self, node_id: str, handle: str, value: Any) -> None:
         """Add a value; a handle that the node's block doesn't declare keeps its values too."""
         self._queues.setdefault(node_id, {}).setdefault(handle, deque()).append(value)
 
-    def complete_sets(self, node_id: str) -> int:
-        """Count how often the node could run with the values that wait."""
-        queues = self._queues.get(node_id, {})
-        return min(map(len, queues.values()), default=0)
+    def complete_sets(self, node: GraphNode) -> int:
+        """Count how often the node could run with the values that wait.
+
+        Remembered inputs don't limit that, once each of them has had a value.
+        """
+        if not all(self._has(node, handle) for handle in node.remembered):
+            return 0
+        queues = self._queues.get(node.node_id, {})
+        counts = (len(queue) for handle, queue in queues.items() if handle not in node.remembered)
+        return min(counts, default=0)
 
     def satisfies(self, node: GraphNode) -> bool:
         """Whether every declared input has a value."""
-        queues = self._queues.get(node.node_id, {})
         return all(
-            bool(queues.get(handle)) if handle in node.connected else handle in node.static
+            self._has(node, handle) if handle in node.connected else handle in node.static
             for handle in node.inputs
         )
 
@@ -35,7 +42,13 @@ class InputQueues:
         """Remove one value of each queue and give them with the constants, declared ones first."""
         queues = self._queues.get(node.node_id, {})
         taken = {handle: queue.popleft() for handle, queue in queues.items() if queue}
-        values = {**node.static, **taken}
+        last = self._last.setdefault(node.node_id, {})
+        last.update((handle, taken[handle]) for handle in node.remembered if handle in taken)
+        values = {**node.static, **last, **taken}
         order = [handle for handle in node.inputs if handle in values]
         order += [handle for handle in taken if handle not in node.inputs]
         return {handle: values[handle] for handle in order}
+
+    def _has(self, node: GraphNode, handle: str) -> bool:
+        waits = bool(self._queues.get(node.node_id, {}).get(handle))
+        return waits or handle in self._last.get(node.node_id, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, Union
 
@@ -13,24 +13,29 @@ from .manifests import (
     Flow,
     ManifestError,
     Package,
+    ServiceManifest,
     TaskBlock,
     find_manifest,
     read_flow,
     read_package,
+    read_service,
     read_task_block,
 )
 from .versions import version_key
 
-BlockKind = Literal["task", "subflow", "service"]
+BlockKind = Literal["task", "subflow", "slotflow", "service", "block"]
 
 #: Where a package keeps the blocks of a kind: folder and manifest name, in search order.
 FOLDERS: dict[BlockKind, tuple[tuple[str, str], ...]] = {
     "task": (("blocks", "block"), ("tasks", "task")),
     "subflow": (("subflows", "subflow"),),
+    "slotflow": (("slotflows", "slotflow"),),
     "service": (("services", "service"), ("blocks", "service")),
+    "block": (("blocks", "block"), ("tasks", "task"), ("subflows", "subflow")),
 }
 
-_Manifest = TypeVar("_Manifest", bound=Union[TaskBlock, Flow])
+_Manifest = TypeVar("_Manifest", bound=Union[TaskBlock, Flow, ServiceManifest])
+_Block = TypeVar("_Block", bound=Union[TaskBlock, Flow], covariant=True)
 
 
 class BlockNotFound(EngineError, LookupError):
@@ -39,18 +44,24 @@ class BlockNotFound(EngineError, LookupError):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who refers to a block: a node of a flow of a package."""
+    """Who refers to a block: a node of a flow of a package, or a block that runs another one."""
 
-    flow: Flow
+    #: The manifest file of the flow or block.
+    path: Path
     package: Package
     node_id: str
 
+    @property
+    def directory(self) -> Path:
+        """What relative references start from."""
+        return self.path.parent
+
 
 @dataclass(frozen=True)
-class Located(Generic[_Manifest]):
+class Located(Generic[_Block]):
     """A manifest and the package it belongs to."""
 
-    manifest: _Manifest
+    manifest: _Block
     package: Package
 
 
@@ -58,14 +69,19 @@ class References:
     """Resolves references among packages; every manifest file is read once and then kept.
 
     ``search_paths`` are the directories in which a name without a package is looked for.
+    ``earlier`` are references whose files are not read again when they didn't change.
     """
 
-    def __init__(self, packages: Iterable[Package], search_paths: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        packages: Iterable[Package],
+        search_paths: Sequence[Path] = (),
+        earlier: References | None = None,
+    ) -> None:
         self._packages: dict[str, list[Package]] = {}
         self._owners: dict[Path, Package] = {}
         self._search_paths = tuple(search_paths)
-        self._tasks = _Shelf(read_task_block)
-        self._flows = _Shelf(read_flow)
+        self._shelves: _Shelves = earlier._shelves.renewed() if earlier else _Shelves()
         for package in packages:
             self._packages.setdefault(package.name, []).append(package)
             self._owners[package.directory] = package
@@ -80,13 +96,43 @@ class References:
         path = self._find("subflow", reference, caller)
         return Located(self.read_flow(path), self._owner(path, caller.package))
 
+    def slotflow(self, reference: str, caller: Caller) -> Located[Flow]:
+        """Give the slotflow a reference names, or raise BlockNotFound or ManifestError."""
+        path = self._find("slotflow", reference, caller)
+        return Located(self.read_flow(path), self._owner(path, caller.package))
+
+    def service_block(self, reference: str, caller: Caller) -> Located[TaskBlock]:
+        """Give the block ``service::block`` names, or raise BlockNotFound or ManifestError."""
+        service, _, name = reference.rpartition("::")
+        path = self._find("service", service or reference, caller)
+        blocks = self._shelves.services.read(path).blocks
+        if name not in blocks:
+            raise BlockNotFound(
+                f"service {reference!r} of node {caller.node_id!r} in {caller.path}: {path} has "
+                f"no block {name!r} (there are {', '.join(map(repr, blocks)) or 'none'})"
+            )
+        return Located(blocks[name], self._owner(path, caller.package))
+
+    def block(self, reference: str, caller: Caller) -> Located[TaskBlock | Flow]:
+        """Give the task or else subflow of a name, or raise BlockNotFound or ManifestError."""
+        path = self._find("block", reference, caller)
+        manifest = self.read_flow(path) if _is_flow(path) else self.read_task(path)
+        return Located(manifest, self._owner(path, caller.package))
+
+    def package(self, name: str, caller: Caller) -> Package | None:
+        """Give the package of a name, in the version the caller's package pins; None for none."""
+        try:
+            return self._package(name, name, caller)
+        except BlockNotFound:
+            return None
+
     def read_task(self, path: Path) -> TaskBlock:
         """Read a task's manifest file, or raise ManifestError."""
-        return self._tasks.read(path)
+        return self._shelves.tasks.read(path)
 
     def read_flow(self, path: Path) -> Flow:
         """Read a flow's manifest file, or raise ManifestError."""
-        return self._flows.read(path)
+        return self._shelves.flows.read(path)
 
     def _find(self, kind: BlockKind, reference: str, caller: Caller) -> Path:
         searched: list[Path] = []
@@ -96,7 +142,7 @@ class References:
             if path is not None:
                 return path
         raise BlockNotFound(
-            f"{kind} {reference!r} of node {caller.node_id!r} in {caller.flow.path} "
+            f"{kind} {reference!r} of node {caller.node_id!r} in {caller.path} "
             f"was not found; looked in {', '.join(map(str, searched))}"
         )
 
@@ -106,7 +152,7 @@ class References:
         """Give each path the reference may mean, and the manifest names that count there."""
         names = tuple(name for _, name in FOLDERS[kind])
         owner, separator, name = reference.partition("::")
-        flow_directory = caller.flow.directory
+        flow_directory = caller.directory
         if separator:
             directory = (
                 flow_directory.parent.parent
@@ -132,7 +178,7 @@ class References:
             return max(wanted, key=lambda package: version_key(package.version))
         there = ", ".join(package.label for package in versions) or "no version of it"
         raise BlockNotFound(
-            f"{reference!r} of node {caller.node_id!r} in {caller.flow.path} needs the package "
+            f"{reference!r} of node {caller.node_id!r} in {caller.path} needs the package "
             f"{name}{f'@{pin}' if pin else ''}; there is {there}"
         )
 
@@ -147,23 +193,70 @@ class References:
 
 
 class _Shelf(Generic[_Manifest]):
-    """Manifests by file, or what was wrong with them."""
+    """Manifests by file, or what was wrong with them; no file is looked at twice."""
 
-    def __init__(self, read: Callable[[Path], _Manifest]) -> None:
+    def __init__(
+        self,
+        read: Callable[[Path], _Manifest],
+        entries: Iterable[tuple[Path, _Entry[_Manifest]]] = (),
+    ) -> None:
         self._reader = read
-        self._manifests: dict[Path, _Manifest | ManifestError] = {}
+        self._entries = dict(entries)
+
+    def renewed(self) -> _Shelf[_Manifest]:
+        """Give a shelf that holds what didn't change since it was read."""
+        entries = list(self._entries.items())
+        unchanged = ((path, entry) for path, entry in entries if entry.is_current(path))
+        return _Shelf(self._reader, unchanged)
 
     def read(self, path: Path) -> _Manifest:
-        if path not in self._manifests:
-            try:
-                self._manifests[path] = self._reader(path)
-            except ManifestError as error:
-                self._manifests[path] = error
-        manifest = self._manifests[path]
+        entry = self._entries.get(path)
+        if entry is None:
+            entry = self._entries[path] = self._read(path)
+        manifest = entry.manifest
         if isinstance(manifest, ManifestError):
             # A copy: an exception that is raised again and again drags its tracebacks along.
             raise ManifestError(manifest.path, manifest.line, manifest.message)
         return manifest
+
+    def _read(self, path: Path) -> _Entry[_Manifest]:
+        stamp = _stamp(path)
+        try:
+            return _Entry(self._reader(path), stamp)
+        except ManifestError as error:
+            return _Entry(error, stamp)
+
+
+@dataclass(frozen=True)
+class _Entry(Generic[_Manifest]):
+    manifest: _Manifest | ManifestError
+    stamp: tuple[int, ...] | None
+
+    def is_current(self, path: Path) -> bool:
+        return self.stamp is not None and self.stamp == _stamp(path)
+
+
+@dataclass(frozen=True)
+class _Shelves:
+    tasks: _Shelf[TaskBlock] = field(default_factory=lambda: _Shelf(read_task_block))
+    flows: _Shelf[Flow] = field(default_factory=lambda: _Shelf(read_flow))
+    services: _Shelf[ServiceManifest] = field(default_factory=lambda: _Shelf(read_service))
+
+    def renewed(self) -> _Shelves:
+        return _Shelves(self.tasks.renewed(), self.flows.renewed(), self.services.renewed())
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes with a file; None when it can't be told."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _is_flow(path: Path) -> bool:
+    return path.name.rpartition(".oo.")[0].endswith("flow")
 
 
 def _manifest_at(path: Path, names: tuple[str, ...]) -> Path | None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from .actions import Action, Failure, Finish, Job
-from .events import Trouble
-from .graph import Edge, ToFlow, ToNode
+from .block_requests import Requests
+from .events import Extent, Trouble
 from .inputs import InputError
 from .machine import Machine, StartedJob
 from .manifests import Flow, Package, TaskBlock
 from .references import References
 from .root import RootFlow, RootTask
+from .wiring import Edge, ToFlow, ToNode
 
 __all__ = ["MAX_STEPS", "InputError", "Session"]
 
@@ -32,6 +33,9 @@ class Session:
     ``start`` and ``handle`` return what has to be done next. The same target, inputs and
     messages always lead to the same job ids and, apart from time stamps, the same events.
 
+    With ``nodes`` only these nodes of the flow run, and what they need; ``cache`` holds inputs
+    of an earlier run (its ``input_cache``) that then need not be made again.
+
     Raises InputError for inputs that can't be used, and BlockNotFound, ManifestError or
     UnsupportedNode when the flow or something below it can't be run.
     """
@@ -45,14 +49,20 @@ class Session:
         references: References,
         inputs: Mapping[str, Any],
         nodes_inputs: Mapping[str, Mapping[str, Any]],
+        nodes: Collection[str] = (),
+        cache: Mapping[str, Mapping[str, Any]] | None = None,
         clock: Callable[[], int] = _unix_ms,
     ) -> None:
         machine = self._machine = Machine(session_id, clock)
+        self._requests = Requests(machine, references)
         self._root: RootTask | RootFlow
         if isinstance(target, Flow):
-            self._root = RootFlow(machine, target, package, references, inputs, nodes_inputs)
+            self._root = RootFlow(
+                machine, target, package, references, inputs, nodes_inputs, nodes, cache
+            )
         else:
-            self._root = RootTask(machine, target, package, inputs, nodes_inputs)
+            self._root = RootTask(machine, target, package, inputs, nodes_inputs, nodes)
+        self._extent = Extent(partial=bool(nodes), cache=cache is not None)
         # Only a task inside a flow can be without a file of its own.
         self._path = target.path or target.directory
         self._finished = False
@@ -68,30 +78,60 @@ class Session:
         return tuple(started.job for started in self._machine.jobs.values())
 
     @property
+    def input_cache(self) -> Mapping[str, Mapping[str, Any]]:
+        """Node id → handle → the last value, of those that a later run of the flow can use."""
+        return self._root.last_inputs
+
+    @property
+    def timers(self) -> Mapping[str, float]:
+        """The timers that were started and not dropped: job id → seconds."""
+        return {job_id: timer.seconds for job_id, timer in self._machine.timers.items()}
+
+    @property
     def progress(self) -> float:
         """How far the block or flow has come, 0 to 100."""
         return self._root.progress
 
     def start(self) -> list[Action]:
         """Begin; call it once, before any ``handle``."""
-        self._machine.events.session_started(self._path)
+        self._machine.events.session_started(self._path, self._extent)
         self._root.start()
         return self._settle()
 
     def handle(self, message: Mapping[str, Any]) -> list[Action]:
         """Take a message of an executor; the first action writes it as an event.
 
-        A message of a job that is over, aborted or unknown leads to no action.
+        One that asks or tells the engine something without being an event (``BlockRequest``,
+        ``BlockRestarted``, ``TimerFired``) is recorded instead. A message of a job that is
+        over, aborted or unknown leads to no action.
         """
-        started = self._machine.jobs.get(message.get("job_id", ""))
+        job_id, kind = message.get("job_id", ""), message.get("type")
+        if kind == "TimerFired":
+            return self._fire(job_id, message)
+        started = self._machine.jobs.get(job_id)
         if started is None:
             return []
-        self._machine.events.message(message, started.info)
-        _apply(message, started, self._machine)
+        if kind == "BlockRequest":
+            self._machine.record(message, started.info)
+            self._requests.answer(message, started)
+        elif kind == "BlockRestarted":
+            self._machine.record(message, started.info)
+            started.owner.host.requested.drop(job_id)
+        else:
+            self._machine.events.message(message, started.info)
+            _apply(message, started, self._machine)
+        return self._settle()
+
+    def _fire(self, job_id: str, message: Mapping[str, Any]) -> list[Action]:
+        timer = self._machine.timers.pop(job_id, None)
+        if timer is None:
+            return []
+        self._machine.record(message, timer.info)
+        timer.fire()
         return self._settle()
 
     def _settle(self) -> list[Action]:
-        if not self._machine.settle(MAX_STEPS) and isinstance(self._root, RootFlow):
+        if not self._machine.settle(MAX_STEPS):
             self._root.fail(
                 f"the flow went on for {MAX_STEPS} steps without running a block: "
                 "its conditions or subflows form an endless loop"
@@ -104,7 +144,7 @@ class Session:
     def _finish(self) -> None:
         root = self._root
         self._finished = True
-        self._machine.events.session_finished(self._path, root.error_fields())
+        self._machine.events.session_finished(self._path, self._extent, root.error_fields())
         failure = None if root.trouble is None else _failure(root.trouble)
         self._machine.act(Finish(failure, root.result, root.node_results))
 

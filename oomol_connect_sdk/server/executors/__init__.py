@@ -5,9 +5,11 @@ Nothing here knows flows, the store or HTTP: jobs come in, messages go out.
 
 from __future__ import annotations
 
-from .environments import EnvironmentFailed, Environments
+from .build_cache import EnvironmentFailed
+from .environments import Environments
+from .job_orders import SessionDirectories
 from .pool import WorkerPool
-from .session_executors import SessionDirectories, SessionExecutors
+from .session_executors import SessionExecutors
 
 __all__ = [
     "EnvironmentFailed",

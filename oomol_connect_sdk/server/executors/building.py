@@ -1,13 +1,13 @@
-"""The commands that build a virtual environment: uv where it exists, else venv and pip."""
+"""The commands that build environments; a virtual one with uv where it exists, else with pip."""
 
 from __future__ import annotations
 
 import asyncio
 import codecs
+import json
 import os
 import shutil
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -26,24 +26,40 @@ class BuildFailed(Exception):
 
 
 async def build_environment(
-    directory: Path, python: Path, requirements: Requirements, report: Report
+    directory: Path, base: Path, python: Path, requirements: Requirements, report: Report
 ) -> None:
     """Make an environment in a directory that doesn't exist yet. Raises BuildFailed.
 
-    ``python`` is where its interpreter will be.
+    ``base`` is the interpreter to build on, ``python`` is where its own will be.
     """
     report(f"preparing the environment of {requirements.package_dir.name}")
     uv = find_uv()
     if uv is None:
-        create = [sys.executable, "-m", "venv", str(directory)]
+        create = [str(base), "-m", "venv", str(directory)]
         install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
     else:
-        create = [uv, "venv", "--python", sys.executable, str(directory)]
+        create = [uv, "venv", "--python", str(base), str(directory)]
         # Bytecode is compiled once here instead of at the first imports of each task.
         install = [uv, "pip", "install", "--compile-bytecode", "--python", str(python)]
-    await _run(create, requirements.package_dir, report)
+    await run_command(create, requirements.package_dir, report)
     wanted = [oocana_requirement(), *requirements.arguments]
-    await _run([*install, *wanted], requirements.package_dir, report)
+    await run_command([*install, *wanted], requirements.package_dir, report)
+
+
+async def find_interpreter(versions: str) -> Path | None:
+    """A Python on this machine that is one of these versions; only uv finds any."""
+    uv = find_uv()
+    if uv is None:
+        return None
+    lines: list[str] = []
+    # `uv python find` gives up at the first one that does not work.
+    options = ("--only-installed", "--no-python-downloads", "--output-format", "json")
+    try:
+        await run_command([uv, "python", "list", *options, versions], Path.cwd(), lines.append)
+    except BuildFailed:
+        return None
+    found = next((line for line in lines if line.startswith("[{")), "[]")
+    return next((Path(python["path"]) for python in json.loads(found)), None)
 
 
 def find_uv() -> str | None:
@@ -56,15 +72,22 @@ def find_uv() -> str | None:
         return shutil.which("uv")
 
 
-async def _run(command: list[str], directory: Path, report: Report) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=directory,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
+async def run_command(command: list[str], directory: Path, report: Report) -> None:
+    """Run a command in a directory and report the lines it writes.
+
+    Raises BuildFailed when it fails or can't be started.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=directory,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise BuildFailed(f"{command[0]} can't be started: {error}") from error
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     try:
         await _follow(process, tail, report)

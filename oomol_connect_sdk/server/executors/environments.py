@@ -1,27 +1,16 @@
-"""One virtual environment per set of requirements, built once and kept in a cache directory."""
+"""What packages run in: an interpreter with what each requires, built once and kept."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from ..file_lock import FileLock
-from .building import BuildFailed, build_environment
-from .requirements import (
-    Requirements,
-    RequirementsUnreadable,
-    environment_key,
-    read_requirements,
-)
-
-Report = Callable[[str], None]
-
-
-class EnvironmentFailed(Exception):
-    """The environment of a package can't be had; the message says why and what to do."""
+from .build_cache import BuildCache, EnvironmentFailed, Report
+from .building import BuildFailed, build_environment, find_interpreter
+from .node_environments import NodeEnvironments
+from .project_file import RequirementsUnreadable
+from .requirements import Requirements, environment_key, read_requirements, unsuitable
 
 
 class Environments:
@@ -31,8 +20,11 @@ class Environments:
     """
 
     def __init__(self, cache_dir: Path) -> None:
-        self._cache_dir = cache_dir
-        self._builds: dict[str, _Build] = {}
+        self._cache = BuildCache(cache_dir)
+        #: The interpreters that were found for versions the server's own isn't.
+        self._others: dict[str, Path] = {}
+        #: The same for JavaScript and TypeScript.
+        self.node = NodeEnvironments(self._cache)
 
     async def interpreter(self, package_dir: Path, report: Report) -> Path:
         """The Python executable for this package's blocks.
@@ -45,74 +37,45 @@ class Environments:
             requirements = await asyncio.to_thread(read_requirements, package_dir)
         except RequirementsUnreadable as error:
             raise EnvironmentFailed(str(error)) from error
-        if not requirements.lines:
-            return Path(sys.executable)
-        key = environment_key(requirements)
-        directory = self._cache_dir / key
-        python = _python_of(directory)
-        if not _is_complete(directory):
-            await self._built(key, directory, requirements, report)
+        base = await self._base(requirements)
+        if not requirements.lines and base == Path(sys.executable):
+            return base
+        key = environment_key(requirements, base)
+        python = _python_of(self._cache.path(key))
+        # The interpreter is a link to one that may have been removed since.
+        if not python.exists():
+            self._cache.discard(key)
+        if not self._cache.holds(key):
+            await self._build(key, base, requirements, report)
         return python
 
     async def close(self) -> None:
         """End what is being built and cancel who waits for it; the next server starts afresh."""
-        tasks = [build.task for build in self._builds.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._cache.close()
 
-    async def _built(
-        self, key: str, directory: Path, requirements: Requirements, report: Report
+    async def _base(self, requirements: Requirements) -> Path:
+        """The Python to build on: the server's, or another one of this machine that suits."""
+        if requirements.suits_server:
+            return Path(sys.executable)
+        found = self._others.get(requirements.python)
+        if found is None:
+            found = await find_interpreter(requirements.python)
+            if found is None:
+                raise EnvironmentFailed(unsuitable(requirements))
+            self._others[requirements.python] = found
+        return found
+
+    async def _build(
+        self, key: str, base: Path, requirements: Requirements, report: Report
     ) -> None:
-        build = self._builds.get(key)
-        if build is None:
-            build = self._builds[key] = _Build(directory, requirements)
-            build.task.add_done_callback(lambda _: self._builds.pop(key))
-        build.listeners.append(report)
+        async def make(directory: Path, report: Report) -> None:
+            await build_environment(directory, base, _python_of(directory), requirements, report)
+
         try:
-            # Other jobs may wait for the same build, and the next task will need it anyway.
-            await asyncio.shield(build.task)
+            await self._cache.make(key, make, report)
         except (BuildFailed, OSError) as error:
             name = requirements.package_dir.name
             raise EnvironmentFailed(f"the environment of {name} can't be built: {error}") from error
-        finally:
-            build.listeners.remove(report)
-
-
-class _Build:
-    """The one build of an environment in this server, and who follows it."""
-
-    def __init__(self, directory: Path, requirements: Requirements) -> None:
-        self.listeners: list[Report] = []
-        self._directory = directory
-        self._requirements = requirements
-        self.task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        directory = self._directory
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        async with FileLock(directory.with_suffix(".lock")):
-            # Another server may have built it while this one waited for the lock.
-            if _is_complete(directory):
-                return
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
-            # In place: the scripts of an environment that is moved no longer work.
-            python = _python_of(directory)
-            await build_environment(directory, python, self._requirements, self._report)
-            _marker(directory).touch()
-
-    def _report(self, line: str) -> None:
-        for listener in self.listeners:
-            listener(line)
-
-
-def _is_complete(directory: Path) -> bool:
-    # The interpreter is a link to one that may have been removed since.
-    return _marker(directory).exists() and _python_of(directory).exists()
-
-
-def _marker(directory: Path) -> Path:
-    return directory / "complete"
 
 
 def _python_of(directory: Path) -> Path:

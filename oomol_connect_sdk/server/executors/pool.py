@@ -1,4 +1,4 @@
-"""Warm worker processes, each lent to one task at a time."""
+"""Warm worker processes, each lent to one task at a time, and the services of all tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from .environments import Environments
-from .worker import Worker, WorkerFailed
+from .worker import Worker, WorkerFailed, WorkerSpec
 
 
 class WorkerPool:
@@ -21,29 +21,44 @@ class WorkerPool:
         self._max_idle = max_idle
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
+        self._services: dict[tuple[WorkerSpec, Path], asyncio.Task[Worker]] = {}
         self._closed = False
 
-    async def lease(self, package_dir: Path, interpreter: Path) -> Worker:
-        """A worker for blocks of this package, for the caller alone, until it is given back.
+    async def lease(self, spec: WorkerSpec) -> Worker:
+        """A worker of this kind, for the caller alone, until it is given back.
 
         Raises WorkerFailed when no process can be started.
         """
         self._check_open()
         self._forget_dead()
         for worker in reversed(self._idle):
-            if worker.serves(package_dir, interpreter):
+            if worker.spec == spec:
                 self._idle.remove(worker)
                 return worker
-        worker = await Worker.start(package_dir, interpreter)
+        worker = await Worker.start(spec)
         self._workers.add(worker)
         if self._closed:
             await self._end(worker)
             self._check_open()
         return worker
 
+    async def service(self, spec: WorkerSpec, manifest: Path) -> Worker:
+        """The process of a service that all tasks share; it lives as long as the server.
+
+        Raises WorkerFailed when no process can be started.
+        """
+        key = (spec, manifest)
+        starting = self._services.get(key)
+        if starting is not None and usable(starting) and starting.result().damaged:
+            starting.result().retire()
+            starting = None
+        if starting is None or (starting.done() and not usable(starting)):
+            starting = self._services[key] = asyncio.create_task(self.lease(spec))
+        return await asyncio.shield(starting)
+
     async def give_back(self, worker: Worker) -> None:
         """Keep the worker for the next task if it can be made like new, else end it."""
-        if self._closed or not await worker.reset():
+        if self._closed or not worker.spec.reusable or not await worker.reset():
             await self._end(worker)
             return
         self._idle.append(worker)
@@ -54,6 +69,10 @@ class WorkerPool:
         """End every worker and every environment that is being built."""
         self._closed = True
         self._idle.clear()
+        services = list(self._services.values())
+        for service in services:
+            service.cancel()
+        await asyncio.gather(*services, return_exceptions=True)
         await asyncio.gather(self.environments.close(), *map(self._end, list(self._workers)))
 
     async def _end(self, worker: Worker) -> None:
@@ -68,3 +87,13 @@ class WorkerPool:
     def _check_open(self) -> None:
         if self._closed:
             raise WorkerFailed("the server is closing")
+
+
+def started(starting: asyncio.Task[Worker]) -> bool:
+    """Whether this led to a worker."""
+    return starting.done() and not starting.cancelled() and starting.exception() is None
+
+
+def usable(starting: asyncio.Task[Worker]) -> bool:
+    """Whether this led to a worker that is still there."""
+    return started(starting) and starting.result().alive

@@ -10,18 +10,10 @@ import sysconfig
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
-
-
-class RequirementsUnreadable(Exception):
-    """A package's requirements can't be read or met here."""
+from .project_file import RequirementsUnreadable, read_project
 
 
 @dataclass(frozen=True)
@@ -35,32 +27,50 @@ class Requirements:
     in_file: bool = False
     #: The texts of the files that the lines include.
     included: tuple[str, ...] = ()
+    #: The versions of Python the package works with, as a specifier; empty for any.
+    python: str = ""
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """How to name them to pip or uv in the package's directory."""
         return ("-r", "requirements.txt") if self.in_file else self.lines
 
+    @property
+    def suits_server(self) -> bool:
+        """Whether the package works with the Python that runs the server."""
+        return SpecifierSet(self.python).contains(platform.python_version(), prereleases=True)
+
 
 def read_requirements(package_dir: Path) -> Requirements:
     """What ``requirements.txt`` says; without one, the dependencies in ``pyproject.toml``.
 
-    Raises RequirementsUnreadable, also when this Python is not one the package works with.
+    Raises RequirementsUnreadable.
     """
-    project = _read_project(package_dir)
-    _check_python(project, package_dir)
+    project = read_project(package_dir / "pyproject.toml")
     try:
         text = (package_dir / "requirements.txt").read_text("utf-8-sig")
     except FileNotFoundError:
-        return Requirements(package_dir, tuple(project.get("dependencies", ())))
+        return Requirements(package_dir, project.dependencies, python=project.python)
     except (OSError, ValueError) as error:
         raise RequirementsUnreadable(f"{package_dir}/requirements.txt: {error}") from error
     included = _included(package_dir, text)
-    return Requirements(package_dir, _meaningful(text), in_file=True, included=included)
+    return Requirements(
+        package_dir, _meaningful(text), in_file=True, included=included, python=project.python
+    )
 
 
-def environment_key(requirements: Requirements) -> str:
-    """The name of the environment these requirements lead to."""
+def unsuitable(requirements: Requirements) -> str:
+    """Say that no Python here is one the package works with."""
+    return (
+        f"the package {requirements.package_dir.name} needs Python {requirements.python} "
+        "(requires-python in its pyproject.toml); this server runs on Python "
+        f"{platform.python_version()}, and no other one on this machine suits: install one, or "
+        "start the server with it"
+    )
+
+
+def environment_key(requirements: Requirements, base: Path) -> str:
+    """The name of the environment these requirements lead to, built on this interpreter."""
     wanted = "\n".join((*requirements.lines, *requirements.included))
     parts = [
         wanted,
@@ -69,6 +79,8 @@ def environment_key(requirements: Requirements) -> str:
         sysconfig.get_platform(),
         oocana_requirement(),
     ]
+    if base != Path(sys.executable):
+        parts.append(str(base.resolve()))
     if _LOCAL.search(wanted):
         parts.append(str(requirements.package_dir))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -94,31 +106,3 @@ def _included(directory: Path, text: str) -> tuple[str, ...]:
     # One that is missing is for the installer to report.
     files = (directory / name for name in names)
     return tuple(file.read_text("utf-8-sig") for file in files if file.is_file())
-
-
-def _read_project(package_dir: Path) -> dict[str, Any]:
-    file = package_dir / "pyproject.toml"
-    try:
-        project = tomllib.loads(file.read_text("utf-8")).get("project", {})
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise RequirementsUnreadable(f"{file}: {error}") from error
-    dependencies = project.get("dependencies", [])
-    if not isinstance(dependencies, list) or not all(isinstance(d, str) for d in dependencies):
-        raise RequirementsUnreadable(f"{file}: project.dependencies is not a list of strings")
-    return dict(project)
-
-
-def _check_python(project: dict[str, Any], package_dir: Path) -> None:
-    wanted = str(project.get("requires-python", ""))
-    try:
-        suitable = SpecifierSet(wanted).contains(platform.python_version(), prereleases=True)
-    except InvalidSpecifier as error:
-        raise RequirementsUnreadable(f"{package_dir}/pyproject.toml: {error}") from error
-    if not suitable:
-        raise RequirementsUnreadable(
-            f"the package {package_dir.name} needs Python {wanted} (requires-python in its "
-            f"pyproject.toml), and this server runs on Python {platform.python_version()}: start "
-            "the server with a Python that suits"
-        )

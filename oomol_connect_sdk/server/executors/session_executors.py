@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..engine.actions import Job
-from .environments import EnvironmentFailed
+from .backlog import Backlog
+from .build_cache import EnvironmentFailed
+from .job_orders import JobOrders, SessionDirectories
+from .node_blocks import NodeBlocks
 from .pool import WorkerPool
-from .worker import JobRefused, Worker, WorkerFailed
+from .python_blocks import PythonBlocks
+from .secret_inputs import SecretsUnreadable, with_secrets
+from .session_workers import SessionWorkers
+from .shell import ShellCommand
+from .worker import JobRefused, Worker, WorkerFailed, WorkerSpec
 
 Deliver = Callable[[dict[str, Any]], None]
+Report = Callable[[str], None]
+#: Gives the worker and the order for a job.
+Plan = Callable[[Job, Report], Awaitable[tuple[WorkerSpec, dict[str, Any]]]]
 
-
-@dataclass(frozen=True)
-class SessionDirectories:
-    """Where the blocks of a task keep files; the three directories exist."""
-
-    #: Shared by all blocks of the task.
-    session_dir: Path
-    #: The temporary directory of the task's root block is made below it.
-    temporary_root: Path
-    #: What a package keeps for ever is in ``<root>/<package name>``.
-    package_data_root: Path
+#: Executors of OOMOL that need what only its own products have.
+_ELSEWHERE = {"rust": "the Rust SDK of OOMOL", "connector": "OOMOL's connector service"}
 
 
 class SessionExecutors:
     """Starts and ends the jobs of one task.
 
     ``deliver`` gets every message of a job that was neither aborted nor over, on the event
-    loop's thread and in order; never while one of the methods here is being called.
+    loop's thread and in order; never while one of the methods here is being called. With
+    ``unread_limit`` the caller says ``taken()`` for each message it has dealt with: while
+    messages of more than so many bytes wait for that, the processes of the task are not read.
 
         executors = SessionExecutors(pool, session_id, directories, print)
         executors.start(job)
@@ -49,15 +49,19 @@ class SessionExecutors:
         session_id: str,
         directories: SessionDirectories,
         deliver: Deliver,
+        *,
+        unread_limit: int | None = None,
     ) -> None:
-        self._pool = pool
         self._session_id = session_id
-        self._directories = directories
         self._deliver = deliver
         self._jobs: dict[str, _OpenJob] = {}
-        self._leases: dict[tuple[Path, Path], asyncio.Task[Worker]] = {}
-        self._executors: Mapping[str, Callable[[_OpenJob], Awaitable[None]]] = {
-            "python": self._start_python,
+        self._commands: set[ShellCommand] = set()
+        self._backlog = Backlog(unread_limit)
+        self._workers = SessionWorkers(pool, self._backlog)
+        orders = JobOrders(session_id, directories)
+        self._languages: Mapping[str, Plan] = {
+            "python": PythonBlocks(pool.environments, orders).plan,
+            "nodejs": NodeBlocks(pool.environments, orders).plan,
         }
 
     def start(self, job: Job) -> None:
@@ -74,159 +78,165 @@ class SessionExecutors:
         """
         open_job = self._jobs.pop(job_id, None)
         if open_job is not None:
-            open_job.leave()
-            if open_job.worker is not None:
-                open_job.worker.abort(job_id)
+            open_job.abort()
+            self._workers.job_over(open_job.job)
+
+    def respond(self, job_id: str, request_id: str, result: Any, error: str | None) -> None:
+        """Answer a BlockRequest of this job; dropped when the job is over.
+
+        Who asked waits for an error or for a result that is not None, so None becomes ``{}``.
+        """
+        open_job = self._jobs.get(job_id)
+        if open_job is None or open_job.worker is None:
+            return
+        answer = {"result": {} if result is None else result} if error is None else {"error": error}
+        ids = {"session_id": self._session_id, "job_id": job_id, "request_id": request_id}
+        open_job.worker.respond(job_id, {**ids, **answer})
+
+    def notify(self, job_id: str, event: Mapping[str, Any]) -> None:
+        """Show this job an event of a block that it runs; dropped when the job is over.
+
+        The event's ``job_id`` is the ``block_job_id`` of the job's request.
+        """
+        open_job = self._jobs.get(job_id)
+        if open_job is not None and open_job.worker is not None:
+            open_job.worker.notify(job_id, event)
+
+    def taken(self) -> None:
+        """The oldest message that was delivered is dealt with."""
+        self._backlog.taken()
 
     async def close(self, *, kill: bool) -> None:
         """Deliver nothing more and let the workers go: killed, or back to the pool.
 
-        With ``kill`` every process of the task is gone when this returns.
+        With ``kill`` every process of the task is gone when this returns. The services that
+        all tasks share go on without the task's jobs.
         """
         jobs, self._jobs = self._jobs, {}
-        leases, self._leases = self._leases, {}
         for open_job in jobs.values():
             open_job.leave()
-        for lease in leases.values():
-            lease.cancel()
-        workers = [lease.result() for lease in leases.values() if _succeeded(lease)]
-        if kill:
-            for worker in workers:
-                worker.kill()
+        commands = list(self._commands)
+        for command in commands:
+            command.kill()
+        self._backlog.close()
         starting = [open_job.starting for open_job in jobs.values() if open_job.starting]
-        # Their outcomes no longer matter; a cancelled lease has killed its process.
-        await asyncio.gather(*starting, *leases.values(), return_exceptions=True)
-        await asyncio.gather(*map(self._pool.give_back, workers))
+        # Their outcomes no longer matter.
+        await asyncio.gather(*starting, return_exceptions=True)
+        await asyncio.gather(
+            self._workers.close(kill=kill), *(command.gone() for command in commands)
+        )
 
     async def _start(self, open_job: _OpenJob) -> None:
         job = open_job.job
-        start = self._executors.get(job.executor)
-        if start is None:
-            self._fail(job, self._unknown_executor(job))
-            return
         try:
-            await start(open_job)
-        except (EnvironmentFailed, WorkerFailed, JobRefused) as error:
+            await self._run(open_job)
+        except (EnvironmentFailed, WorkerFailed, JobRefused, SecretsUnreadable) as error:
             self._fail(job, str(error))
         except Exception as error:
             self._fail(job, "".join(traceback.format_exception(error)))
 
-    def _unknown_executor(self, job: Job) -> str:
-        block = job.block_path or f"of node {job.node_id} in {job.directory}"
-        available = ", ".join(sorted(self._executors))
-        return (
-            f"the block {block} needs the executor {job.executor!r}, which is not available; "
-            f"available: {available}"
-        )
-
-    async def _start_python(self, open_job: _OpenJob) -> None:
+    async def _run(self, open_job: _OpenJob) -> None:
         job = open_job.job
-
-        def report(line: str) -> None:
-            message = {"type": "BlockLog", "job_id": job.job_id, "log": line, "stdio": "stderr"}
-            self._receive(message)
-
-        interpreter = await self._pool.environments.interpreter(job.package_dir, report)
-        worker = await self._worker(job.package_dir, interpreter)
-        worker.run(self._order(job), self._receive)
-        open_job.worker = worker
+        executor = job.executor if job.service is None else job.service.executor
+        if executor == "shell" and job.service is None:
+            await self._run_command(open_job)
+        elif executor in self._languages:
+            await self._run_in_worker(open_job, self._languages[executor])
+        else:
+            raise JobRefused(_unavailable(executor, job, ["shell", *self._languages]))
         if job.timeout is not None:
             timeout = float(job.timeout)
             loop = asyncio.get_running_loop()
             open_job.timer = loop.call_later(timeout, self._time_out, job, timeout)
 
-    async def _worker(self, package_dir: Path, interpreter: Path) -> Worker:
-        key = (package_dir, interpreter)
-        lease = self._leases.get(key)
-        if lease is None or (lease.done() and not _usable(lease)):
-            lease = asyncio.create_task(self._pool.lease(package_dir, interpreter))
-            self._leases[key] = lease
-        # Other jobs may be waiting for the same worker when this one is aborted.
-        return await asyncio.shield(lease)
+    async def _run_in_worker(self, open_job: _OpenJob, plan: Plan) -> None:
+        job = open_job.job
 
-    def _order(self, job: Job) -> dict[str, Any]:
-        """What the worker needs to know of a job; makes the job's directories."""
-        temporary = self._temporary_directory(job)
-        package_data = self._directories.package_data_root / _relative_name(job)
-        for directory in (temporary, package_data):
-            directory.mkdir(parents=True, exist_ok=True)
-        return {
-            "job_id": job.job_id,
-            "session_id": job.session_id,
-            "stacks": [dict(stack) for stack in job.stacks],
-            "block_path": None if job.block_path is None else str(job.block_path),
-            "directory": str(job.directory),
-            "entry": job.options.get("entry") or "index.py",
-            "function": job.options.get("function") or "main",
-            "inputs": dict(job.inputs),
-            "inputs_def": _definitions(job.inputs_def),
-            "outputs_def": _definitions(job.outputs_def),
-            "session_dir": str(self._directories.session_dir),
-            "tmp_dir": str(temporary),
-            "package_name": job.package_name,
-            "pkg_dir": str(package_data),
-        }
+        def report(line: str) -> None:
+            self._receive(
+                {"type": "BlockLog", "job_id": job.job_id, "log": line, "stdio": "stderr"},
+                len(line),
+            )
 
-    def _temporary_directory(self, job: Job) -> Path:
-        # All blocks of a flow share the directory of the root.
-        root = Path(job.stacks[0]["flow"]).parent if job.stacks else job.directory
-        digest = hashlib.sha256(f"{self._session_id}\n{root}".encode()).hexdigest()
-        return self._directories.temporary_root / f"{root.name}-{digest[:8]}"
+        spec, order = await plan(job, report)
+        worker = await self._workers.worker(job, spec)
+        worker.run(order, self._receive)
+        open_job.worker = worker
+
+    async def _run_command(self, open_job: _OpenJob) -> None:
+        job = open_job.job
+        inputs = with_secrets(job.inputs, job.inputs_def)
+        command = ShellCommand(job, inputs, self._receive)
+        await command.run()
+        open_job.command = command
+        self._commands.add(command)
+        self._backlog.attach(command)
 
     def _time_out(self, job: Job, timeout: float) -> None:
         error = f"{job.job_id} timeout after {_plain_number(timeout)}s"
         message = {"type": "BlockError", "job_id": job.job_id, "error": error, "timeout": timeout}
-        self._receive(message)
+        self._receive(message, len(error))
         self.abort(job.job_id)
 
     def _fail(self, job: Job, error: str) -> None:
-        self._receive({"type": "BlockFinished", "job_id": job.job_id, "error": error})
+        message = {"type": "BlockFinished", "job_id": job.job_id, "error": error}
+        self._receive(message, len(error))
 
-    def _receive(self, message: dict[str, Any]) -> None:
+    def _receive(self, message: dict[str, Any], size: int) -> None:
         open_job = self._jobs.get(message["job_id"])
         if open_job is None:
             return
         if message["type"] == "BlockFinished":
             del self._jobs[message["job_id"]]
             open_job.stop_timer()
+            self._workers.job_over(open_job.job)
+            if open_job.command is not None:
+                self._commands.discard(open_job.command)
+                self._backlog.detach(open_job.command)
+        self._backlog.add(size)
         self._deliver(message)
 
 
 @dataclass
 class _OpenJob:
+    """A job that is not over, and what runs it: at first nothing, then one of these two."""
+
     job: Job
     starting: asyncio.Task[None] | None = None
     worker: Worker | None = None
+    command: ShellCommand | None = None
     timer: asyncio.TimerHandle | None = None
 
     def leave(self) -> None:
+        """The task is being closed, and with it what runs the job, unless others share it."""
         if self.starting is not None:
             self.starting.cancel()
         self.stop_timer()
+        if self.job.service is not None and self.worker is not None:
+            self.worker.abort(self.job.job_id)
+
+    def abort(self) -> None:
+        """Nobody waits for the job any more, others may run beside it."""
+        if self.starting is not None:
+            self.starting.cancel()
+        self.stop_timer()
+        if self.worker is not None:
+            self.worker.abort(self.job.job_id)
+        if self.command is not None:
+            self.command.kill()
 
     def stop_timer(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
 
 
-def _succeeded(lease: asyncio.Task[Worker]) -> bool:
-    return lease.done() and not lease.cancelled() and lease.exception() is None
-
-
-def _usable(lease: asyncio.Task[Worker]) -> bool:
-    return _succeeded(lease) and lease.result().alive
-
-
-def _definitions(definitions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {handle: {"handle": handle, **definition} for handle, definition in definitions.items()}
-
-
-def _relative_name(job: Job) -> PurePosixPath:
-    """The package's name as a path below a root; a scope is a directory of its own."""
-    name = PurePosixPath(job.package_name or os.path.basename(job.package_dir))
-    if name.is_absolute() or ".." in name.parts:
-        raise JobRefused(f"{str(name)!r} is not a package name")
-    return name
+def _unavailable(executor: str, job: Job, available: list[str]) -> str:
+    block = job.block_path or f"of node {job.node_id} in {job.directory}"
+    why = f": it needs {_ELSEWHERE[executor]}" if executor in _ELSEWHERE else ""
+    return (
+        f"the block {block} needs the executor {executor!r}, which is not available here{why}; "
+        f"available: {', '.join(sorted(available))}"
+    )
 
 
 def _plain_number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""One Python worker and its jobs, as the server sees them."""
+"""One worker and its jobs, as the server sees them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ ABORT_LIMIT = 2.0
 TAIL_LINES = 30
 TAIL_WIDTH = 1000
 
-_LAUNCHER = Path(__file__).parent / "python_worker" / "__main__.py"
+#: Gets a message and the number of bytes it took.
+Deliver = Callable[[dict[str, Any], int], None]
 
 
 class WorkerFailed(Exception):
@@ -36,31 +37,42 @@ class JobRefused(Exception):
     """A job can't be given to a worker."""
 
 
-class Worker:
-    """A process that runs the Python blocks of one package, each job in a thread of its own."""
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What tells one kind of worker from another."""
 
-    def __init__(self, package_dir: Path, interpreter: Path) -> None:
-        self._package_dir = package_dir
-        self._interpreter = interpreter
-        self._process: WorkerProcess
+    package_dir: Path
+    #: The program and its arguments.
+    command: tuple[str, ...]
+    #: Whether the process can be made like new for the next task.
+    reusable: bool = True
+
+
+class Worker:
+    """A process that runs the blocks of one package, several jobs at once if need be."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
+        self._process = WorkerProcess(self)
         self._jobs: dict[str, _Job] = {}
         #: The jobs the process has not let go of, with the timer of those being aborted.
         self._running: dict[str, asyncio.TimerHandle | None] = {}
         self._marks = itertools.count(1)
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._damaged = False
+        self._retired = False
+        self._pauses = 0
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[str | None] = loop.create_future()
         self._reset: asyncio.Future[str | None] | None = None
         self._ended: asyncio.Future[None] = loop.create_future()
 
     @classmethod
-    async def start(cls, package_dir: Path, interpreter: Path) -> Worker:
+    async def start(cls, spec: WorkerSpec) -> Worker:
         """Start a process and wait until it takes jobs. Raises WorkerFailed."""
-        worker = cls(package_dir, interpreter)
-        command = [str(interpreter), str(_LAUNCHER), str(package_dir)]
+        worker = cls(spec)
         try:
-            worker._process = await WorkerProcess.start(command, worker)
+            await worker._process.launch(spec.command)
         except OSError as error:
             raise WorkerFailed(f"the worker process can't be started: {error}") from error
         try:
@@ -81,11 +93,12 @@ class Worker:
         """True once nothing more will come of it."""
         return self._ended.done()
 
-    def serves(self, package_dir: Path, interpreter: Path) -> bool:
-        """Whether this is a worker for that package in that environment."""
-        return (self._package_dir, self._interpreter) == (package_dir, interpreter)
+    @property
+    def damaged(self) -> bool:
+        """True when something runs in it that can't be ended and nobody waits for."""
+        return self._damaged
 
-    def run(self, order: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None]) -> None:
+    def run(self, order: Mapping[str, Any], deliver: Deliver) -> None:
         """Run a job; its messages go to ``deliver``. Raises WorkerFailed or JobRefused."""
         if not self.alive:
             raise WorkerFailed("the worker process has just ended")
@@ -104,6 +117,20 @@ class Worker:
             loop = asyncio.get_running_loop()
             self._running[job_id] = loop.call_later(ABORT_LIMIT, self._give_up)
             self._process.send(_encode({"type": protocol.ABORT_JOB, "job_id": job_id}))
+
+    def respond(self, job_id: str, response: Mapping[str, Any]) -> None:
+        """Hand the answer to one of its questions to a job; dropped when the job is over."""
+        body = _encode({"type": protocol.RESPOND, "job_id": job_id, "response": response})
+        if len(body) > FRAME_LIMIT:
+            small = {key: response[key] for key in ("session_id", "job_id", "request_id")}
+            self.respond(job_id, {**small, "error": "the answer is too large to be sent"})
+        elif job_id in self._jobs:
+            self._process.send(body)
+
+    def notify(self, job_id: str, event: Mapping[str, Any]) -> None:
+        """Show an event of a block that this job runs to it; dropped when the job is over."""
+        if job_id in self._jobs:
+            self._process.send(_encode({"type": protocol.NOTIFY, "job_id": job_id, "event": event}))
 
     async def reset(self) -> bool:
         """Make the process like new for the next task; False if that can't be done."""
@@ -126,7 +153,24 @@ class Worker:
         """Wait until the process is gone and all it wrote was delivered."""
         await asyncio.shield(self._ended)
 
-    def message_received(self, message: dict[str, Any]) -> None:
+    def retire(self) -> None:
+        """End the process as soon as nobody waits for a job of it."""
+        self._retired = True
+        self._end_if_retired()
+
+    def pause(self) -> None:
+        """Receive nothing until ``resume`` was called as often as this."""
+        self._pauses += 1
+        if self._pauses == 1:
+            self._process.pause()
+
+    def resume(self) -> None:
+        """Take back one ``pause``."""
+        self._pauses -= 1
+        if self._pauses == 0:
+            self._process.resume()
+
+    def message_received(self, message: dict[str, Any], size: int) -> None:
         """The process sent a message."""
         kind = message["type"]
         if kind == protocol.WORKER_READY:
@@ -139,18 +183,17 @@ class Worker:
             if message["job_id"] in self._running:
                 self._give_up()
         elif kind == "BlockFinished":
-            self._finish(message)
+            self._finish(message, size)
         elif message["job_id"] in self._jobs:
-            self._jobs[message["job_id"]].deliver(message)
+            self._jobs[message["job_id"]].deliver(message, size)
 
     def line_received(self, line: str) -> None:
         """The process, or one of its children, wrote a line of error output."""
         self._tail.append(line[:TAIL_WIDTH])
         if self._jobs:
             latest = next(reversed(self._jobs.values()))
-            latest.deliver(
-                {"type": "BlockLog", "job_id": latest.job_id, "log": line, "stdio": "stderr"}
-            )
+            log = {"type": "BlockLog", "job_id": latest.job_id, "log": line, "stdio": "stderr"}
+            latest.deliver(log, len(line))
 
     def mark_received(self, number: int) -> None:
         """All error output up to the end of a job was received."""
@@ -158,7 +201,7 @@ class Worker:
             if job.mark == number:
                 job.marked = True
                 if job.finish is not None:
-                    self._finish(job.finish)
+                    self._finish(*job.finish)
 
     def process_ended(self, reason: str) -> None:
         """The process is gone: so are its jobs."""
@@ -170,7 +213,7 @@ class Worker:
         jobs, self._jobs = self._jobs, {}
         for job in jobs.values():
             finish = {"type": "BlockFinished", "job_id": job.job_id, "error": error}
-            job.deliver(job.finish or finish)
+            job.deliver(*(job.finish or (finish, len(error))))
         _resolve(self._ready, error)
         _resolve(self._reset, error)
         self._ended.set_result(None)
@@ -182,23 +225,28 @@ class Worker:
             problem = f"it took no jobs within {START_LIMIT:g} seconds"
         if problem is not None:
             raise WorkerFailed(
-                f"the worker for {self._package_dir} didn't start with {self._interpreter}: "
-                f"{problem}"
+                f"the worker for {self.spec.package_dir} didn't start with "
+                f"{self.spec.command[0]}: {problem}"
             )
 
-    def _finish(self, message: dict[str, Any]) -> None:
+    def _finish(self, message: dict[str, Any], size: int) -> None:
         job = self._jobs.get(message["job_id"])
         if job is None:
             return
-        job.finish = message
+        job.finish = message, size
         if job.marked:
             del self._jobs[job.job_id]
-            job.deliver(message)
+            job.deliver(message, size)
+            self._end_if_retired()
 
     def _job_ended(self, job_id: str) -> None:
         timer = self._running.pop(job_id, None)
         if timer is not None:
             timer.cancel()
+
+    def _end_if_retired(self) -> None:
+        if self._retired and not self._jobs:
+            self.kill()
 
     def _give_up(self) -> None:
         """Something runs that nothing but a kill can end; other jobs may finish before it."""
@@ -213,10 +261,10 @@ class _Job:
     job_id: str
     #: Its number in the error output, and whether that was seen.
     mark: int
-    deliver: Callable[[dict[str, Any]], None]
+    deliver: Deliver
     marked: bool = False
-    #: Its BlockFinished, held back until the mark is seen.
-    finish: dict[str, Any] | None = None
+    #: Its BlockFinished and that one's size, held back until the mark is seen.
+    finish: tuple[dict[str, Any], int] | None = None
 
 
 def _resolve(future: asyncio.Future[str | None] | None, value: str | None) -> None:

@@ -15,7 +15,7 @@ from .lines import LineSplitter
 
 
 class Printer(Protocol):
-    """A job, as far as its output is concerned."""
+    """A job, as far as what it shows is concerned."""
 
     @property
     def over(self) -> bool:
@@ -23,6 +23,9 @@ class Printer(Protocol):
 
     def print(self, text: str, stdio: str) -> None:
         """Take text that was written to ``stdout`` or ``stderr``."""
+
+    def preview(self, payload: Any) -> None:
+        """Show this to whoever watches the job."""
 
 
 class Capture:
@@ -63,6 +66,12 @@ class Capture:
             return None
         job = self._job.get()
         return self._latest() if job is None or job.over else job
+
+    def preview(self, payload: Any) -> None:
+        """Show this as a preview of the job this code works for, if there is one."""
+        job = self.current()
+        if job is not None:
+            job.preview(payload)
 
     def _carry_job_into_threads(self) -> None:
         start = threading.Thread.start

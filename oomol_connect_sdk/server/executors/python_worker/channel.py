@@ -36,14 +36,14 @@ class Channel:
         """Wait for the next frame's body; None when the server is gone."""
         return read_frame(self._input)
 
-    def send(self, body: bytes) -> None:
-        """Send one frame; blocks while the server is not reading. Raises FrameTooLarge."""
-        frame = encode_frame(body)
+    def send(self, *bodies: bytes) -> None:
+        """Send each in a frame; blocks while the server is not reading. Raises FrameTooLarge."""
+        frames = b"".join(map(encode_frame, bodies))
         if self._detached:
             raise RuntimeError("a child process can't send for the block that started it")
         with self._lock:
-            self._waiting.append(frame)
-            # A finalizer may print in the middle of the write below: its frame comes after.
+            self._waiting.append(frames)
+            # A finalizer may print in the middle of the write below: its frames come after.
             if not self._writing:
                 self._write_waiting()
 
@@ -53,6 +53,8 @@ class Channel:
 
     def detach(self) -> None:
         """In a forked child: leave the connection to the parent."""
+        if self._detached:
+            return
         self._detached = True
         os.close(self._output)
         os.close(self._errors)

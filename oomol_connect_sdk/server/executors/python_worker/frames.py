@@ -11,6 +11,9 @@ from typing import BinaryIO
 
 #: Bytes that the body of one frame may have; larger values go by file.
 FRAME_LIMIT = 64 * 1024 * 1024
+#: Bytes of one message of a job; the rest of a frame is for what the server adds when it shows
+#: the message to another block.
+MESSAGE_LIMIT = FRAME_LIMIT - 1024 * 1024
 
 _LENGTH = struct.Struct(">I")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import os
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import dropwhile
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from .lines import LineSplitter
 from .mainframe import JobMainframe
 from .progress import ProgressThrottle
 from .protocol import JOB_ENDED, JOB_UNSTOPPABLE
+from .service import ServicePlace
 from .values import InputUnavailable, encode_message, resolve_inputs
 
 #: Characters of an error text; of a longer one the end is kept.
@@ -46,6 +48,8 @@ class Workplace:
     #: Objects behind var handles, by their StoreKey.
     store: dict[Any, Any]
     package_dir: Path
+    #: The one service of the process, if it runs one.
+    service_place: ServicePlace
 
 
 class Job:
@@ -68,6 +72,9 @@ class Job:
         self._lock = threading.RLock()
         self._lines = {"stdout": LineSplitter(), "stderr": LineSplitter()}
         self._progress = ProgressThrottle(self._send_body, self._lock)
+        self._context: Context | None = None
+        #: Where the answers to the job's questions and the events of its blocks go.
+        self.mainframe = JobMainframe(self)
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         # Threads that a block starts inherit the flag, and they must count as left behind.
         self._thread = threading.Thread(target=self._run, name=f"job {self.job_id}", daemon=False)
@@ -106,6 +113,11 @@ class Job:
         """Log what the block printed, line by line."""
         with self._lock:
             self._log(self._lines[stdio].feed(text), stdio)
+
+    def preview(self, payload: Any) -> None:
+        """Show this as if the block had called ``context.preview``."""
+        if self._context is not None:
+            self._context.preview(payload)
 
     def finish(self, message: Mapping[str, Any]) -> None:
         """Send BlockFinished, after everything that is still held back; only the first counts."""
@@ -150,12 +162,9 @@ class Job:
 
     def _call(self) -> None:
         order = self._order
-        directory = Path(order["directory"])
-        entry = Path(os.path.abspath(directory / order["entry"]))
-        prefer_directory(entry.parent, self._workplace.package_dir)
-        function = self._workplace.entries.function(entry, order["function"])
-        context = self._context()
-        arguments = call_arguments(function, context)
+        prefer_directory(Path(order["import_dir"]), self._workplace.package_dir)
+        context = self._context = self._make_context()
+        function, arguments = self._callable(context)
         if self.over:
             return
         if is_coroutine_function(function):
@@ -163,6 +172,16 @@ class Job:
         else:
             returned = function(*arguments)
         self._take_return(returned, context)
+
+    def _callable(self, context: Context) -> tuple[Callable[..., Any], Sequence[Any]]:
+        """What to call, with which arguments."""
+        order = self._order
+        load = partial(self._workplace.entries.function, Path(order["entry"]), order["function"])
+        if order["service_block"] is not None:
+            service = self._workplace.service_place.service(load)
+            return service.handler(order["service_block"], context)
+        function = load()
+        return function, call_arguments(function, context)
 
     async def _await(self, function: Callable[..., Any], arguments: Any) -> Any:
         task = asyncio.current_task()
@@ -173,7 +192,7 @@ class Job:
         finally:
             self._running = None
 
-    def _context(self) -> Context:
+    def _make_context(self) -> Context:
         order = self._order
         inputs = resolve_inputs(order["inputs"], order["inputs_def"], self._workplace.store)
         context = Context(
@@ -184,7 +203,7 @@ class Job:
                 stacks=order["stacks"],
                 block_path=order["block_path"],
             ),
-            mainframe=JobMainframe(self),
+            mainframe=self.mainframe,
             store=self._workplace.store,
             inputs_def=order["inputs_def"],
             outputs_def=order["outputs_def"],
@@ -227,16 +246,17 @@ class Job:
         self.finish({"type": "BlockFinished", "error": error})
 
     def _log(self, lines: list[str], stdio: str) -> None:
-        for line in lines:
-            self.send({"type": "BlockLog", "log": line, "stdio": stdio})
+        # Text needs no encoder for values, and there may be much of it.
+        fields = {"type": "BlockLog", "job_id": self.job_id, "stdio": stdio}
+        self._send_body(*(json.dumps({**fields, "log": line}).encode() for line in lines))
 
     def _encode(self, message: Mapping[str, Any]) -> bytes:
         return encode_message({**message, "job_id": self.job_id})
 
-    def _send_body(self, body: bytes) -> None:
+    def _send_body(self, *bodies: bytes) -> None:
         with self._lock:
-            if not self.over:
-                self._workplace.channel.send(body)
+            if bodies and not self.over:
+                self._workplace.channel.send(*bodies)
 
     def _report(self, kind: str) -> None:
         self._workplace.channel.send(encode_message({"type": kind, "job_id": self.job_id}))

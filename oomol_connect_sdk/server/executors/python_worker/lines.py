@@ -18,6 +18,10 @@ class LineSplitter:
 
     def feed(self, text: str) -> list[str]:
         """The lines that this text completes."""
+        # print() writes each word and each line end by itself.
+        if "\n" not in text and len(self._rest) + len(text) < LINE_LIMIT:
+            self._rest += text
+            return []
         *complete, self._rest = (self._rest + text).split("\n")
         lines = [piece for line in complete for piece in _pieces(line)]
         if len(self._rest) >= LINE_LIMIT:

@@ -17,7 +17,17 @@ from .capture import Capture
 from .channel import Channel
 from .entries import Entries, forget_modules
 from .jobs import Job, Workplace
-from .protocol import ABORT_JOB, RESET, RESET_DONE, RUN_JOB, WORKER_READY
+from .protocol import (
+    ABORT_JOB,
+    NOTIFY,
+    RESET,
+    RESET_DONE,
+    RESPOND,
+    RUN_JOB,
+    WORKER_READY,
+)
+from .service import ServicePlace
+from .shows import ShowHooks
 
 #: Seconds that the threads of finished jobs get to end before the worker counts as in use.
 _ENDING = 0.5
@@ -54,9 +64,11 @@ class Worker:
         self._lock = threading.RLock()
         capture = Capture(self._latest)
         capture.install()
+        self._shows = ShowHooks(__package__, capture.preview)
+        self._shows.install()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=channel.detach)
-        self._place = Workplace(channel, capture, Entries(), {}, package_dir)
+        self._place = Workplace(channel, capture, Entries(), {}, package_dir, ServicePlace())
         self._origin = _ProcessState()
 
     def handle(self, order: Mapping[str, Any]) -> None:
@@ -64,10 +76,10 @@ class Worker:
         kind = order["type"]
         if kind == RUN_JOB:
             self._start(order["job"])
-        elif kind == ABORT_JOB:
-            self._abort(order["job_id"])
         elif kind == RESET:
             self._channel.send(_body({"type": RESET_DONE, "problem": self._reset()}))
+        elif kind in (ABORT_JOB, RESPOND, NOTIFY):
+            self._tell(order)
         else:
             raise ValueError(f"unknown order {kind}")
 
@@ -78,10 +90,16 @@ class Worker:
             self._jobs[job.job_id] = job
         job.start()
 
-    def _abort(self, job_id: str) -> None:
-        job = self._jobs.get(job_id)
-        if job is not None:
+    def _tell(self, order: Mapping[str, Any]) -> None:
+        job = self._jobs.get(order["job_id"])
+        if job is None:
+            return
+        if order["type"] == ABORT_JOB:
             job.abort()
+        elif order["type"] == RESPOND:
+            job.mainframe.respond(order["response"])
+        else:
+            job.mainframe.notify(order["event"])
 
     def _forget(self, job: Job) -> None:
         with self._lock:
@@ -100,6 +118,7 @@ class Worker:
         left = _leftover_thread() or _leftover_child()
         if left is None:
             self._jobs.clear()
+            self._shows.reset()
             self._place.entries.clear()
             self._place.store.clear()
             forget_modules(self._place.package_dir, self._origin.modules)

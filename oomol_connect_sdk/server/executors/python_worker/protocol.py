@@ -6,6 +6,10 @@ from __future__ import annotations
 RUN_JOB = "RunJob"
 ABORT_JOB = "AbortJob"
 RESET = "Reset"
+#: The answer to a BlockRequest of a job.
+RESPOND = "Respond"
+#: An event of a block that a job started by run_block.
+NOTIFY = "Notify"
 
 #: Worker → server.
 WORKER_READY = "WorkerReady"

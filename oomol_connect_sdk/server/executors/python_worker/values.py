@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oocana import InputHandleDef, StoreKey, is_bin_value, is_var_value
+from oocana import CredentialInput, InputHandleDef, StoreKey, is_bin_value, is_var_value
 from oocana.data import dumps
 
-from .frames import FRAME_LIMIT
+from .frames import MESSAGE_LIMIT
+
+#: The type and the id of ``${{OO_CREDENTIAL:type,name,id}}``.
+_CREDENTIAL = re.compile(r"\$\{\{OO_CREDENTIAL:([^,}]+),[^,}]+,([^,}]+)\}\}")
 
 
 class InputUnavailable(Exception):
@@ -44,6 +48,8 @@ def _resolve(
         return _stored(handle, value["value"], store)
     if kind.is_bin_handle() and is_bin_value(value):
         return _read(handle, Path(value["value"]))
+    if kind.is_credential_handle() and isinstance(value, str):
+        return _credential(value)
     return value
 
 
@@ -65,6 +71,12 @@ def _read(handle: str, path: Path) -> bytes:
         raise InputUnavailable(f"input [{handle}] can't be read from its file: {error}") from error
 
 
+def _credential(reference: str) -> CredentialInput | None:
+    """What ``query_auth`` takes; None for a text that is no reference."""
+    found = _CREDENTIAL.fullmatch(reference)
+    return CredentialInput(found.group(1), found.group(2)) if found else None
+
+
 def encode_message(message: Mapping[str, Any]) -> bytes:
     """The message as JSON.
 
@@ -79,10 +91,10 @@ def encode_message(message: Mapping[str, Any]) -> bytes:
             f"{what} can't be sent as JSON: {error}. Give a plain JSON value, or declare the "
             "handle as oomol/var or oomol/bin."
         ) from None
-    if len(body) > FRAME_LIMIT:
+    if len(body) > MESSAGE_LIMIT:
         raise ValueError(
             f"{_largest(message)} is too large to send: {len(body)} bytes as JSON, the limit is "
-            f"{FRAME_LIMIT}. Write it to a file and give the path, or declare the handle as "
+            f"{MESSAGE_LIMIT}. Write it to a file and give the path, or declare the handle as "
             "oomol/var or oomol/bin."
         )
     return body
