@@ -96,7 +96,12 @@ def test_the_code_for_a_server_runs(clone: Path, environment: Dict[str, str], se
 
 @pytest.mark.parametrize(
     ("marker", "shown"),
-    [("local", "node read-sales failed"), ("sync", "sales-report::clean-sales 0.1.0")],
+    [
+        ("local", "node read-sales failed"),
+        ("sync", "sales-report::clean-sales 0.1.0"),
+        ("batch", "no-such-folder failed"),
+        ("batch", "saved.csv"),
+    ],
 )
 def test_the_code_with_a_server_of_its_own_runs(
     clone: Path, environment: Dict[str, str], marker: str, shown: str

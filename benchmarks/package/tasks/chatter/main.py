@@ -1,0 +1,3 @@
+def main(inputs):
+    for number in range(inputs["lines"]):
+        print(f"line {number:08d} " + "x" * 80)
