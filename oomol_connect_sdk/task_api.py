@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Tuple
 
 from .answers import endpoint, expect
+from .errors import ApiError
 from .multipart import MultipartBody
 from .transport import Transport
 from .types import Task, TaskLog, TaskResponse
@@ -53,25 +54,11 @@ class TaskApi:
 
     async def create(self, body: Mapping[str, Any], key: str) -> TaskResponse:
         """Create a task from a request that is ready for the wire; ``key`` names this creation."""
-        answer = await self.transport.request(
-            "POST",
-            endpoint("v1", "tasks"),
-            body=body,
-            idempotency_key=key,
-            headers={"Oomol-Connect-Client": self.transport.client_id},
-        )
-        return with_task(answer, "the created task")
+        return await self._create(key, body=body)
 
     async def create_with_files(self, body: MultipartBody, key: str) -> TaskResponse:
         """Create a task from a multipart body; ``key`` names this creation."""
-        answer = await self.transport.request(
-            "POST",
-            endpoint("v1", "tasks"),
-            content=body,
-            idempotency_key=key,
-            headers={"Oomol-Connect-Client": self.transport.client_id},
-        )
-        return with_task(answer, "the created task")
+        return await self._create(key, content=body)
 
     async def get(
         self, task_id: str, *, total: float | None = None, attempts: int | None = None
@@ -108,6 +95,8 @@ class TaskApi:
             attempts=1,
         )
         tag = reply.headers.get("etag") if "wait" in self.transport.features else None
+        if tag is not None and not (tag.isascii() and tag.isprintable()):
+            tag = None  # It could not be sent back.
         if reply.status == 304:
             return None, tag or unless
         return _task(reply.body, f"task {task_id}"), tag
@@ -148,6 +137,18 @@ class TaskApi:
         )
         rows: List[TaskLog] = expect(answer, "logs", list, f"the log of task {task_id}")
         return rows
+
+    async def _create(self, key: str, **content: Any) -> TaskResponse:
+        headers = {"Oomol-Connect-Client": self.transport.client_id}
+        path = endpoint("v1", "tasks")
+        try:
+            answer = await self.transport.request(
+                "POST", path, idempotency_key=key, headers=headers, **content
+            )
+            return with_task(answer, "the created task")
+        except ApiError as error:
+            error.idempotency_key = key
+            raise
 
 
 def _wait(hold: float) -> str:

@@ -109,14 +109,18 @@ class Transport:
         """GET a body as it comes; raises ApiError when the head of the answer is a refusal."""
         fields = {"params": params, "out_of_turn": out_of_turn}
         request = self._request("GET", path, headers or {}, timeout, **fields)
-        async with self.sender.stream(await self._authorized(request)) as streamed:
-            self._learn(streamed.headers)
-            if streamed.status not in (200, 206):
-                if streamed.status == 401:
-                    self._forget_token()
-                body = await read_body(streamed.chunks, request)
-                decode(request, Answer(streamed.status, streamed.headers, body))
-            yield streamed
+        asked_again = False
+        while True:
+            async with self.sender.stream(await self._authorized(request)) as streamed:
+                self._learn(streamed.headers)
+                if streamed.status == 401 and not asked_again and self._forget_token():
+                    asked_again = True
+                    continue
+                if streamed.status not in (200, 206):
+                    body = await read_body(streamed.chunks, request)
+                    decode(request, Answer(streamed.status, streamed.headers, body))
+                yield streamed
+                return
 
     def close(self) -> None:
         """Refuse later requests. The connections belong to the client that made them."""

@@ -179,6 +179,8 @@ class TaskTable:
             faults = self._faults.get(kind)
             if faults:
                 return faults.pop(0)
+            if task_id and task_id not in self.looks:
+                return [answer({"message": "no such task"}, 404)]
             return [self.good(kind, task_id)]
 
     def kind(self, call: RawCall) -> Any:

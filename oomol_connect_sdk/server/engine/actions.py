@@ -22,7 +22,7 @@ class Service:
     start_at: str
     #: ``block_end``, ``session_end``, ``app_end`` or ``never``.
     stop_at: str
-    #: Seconds the service is kept after its last block; None for no limit.
+    #: Seconds a ``block_end`` service is kept after its last block; None for the default of 10.
     keep_alive: float | None = None
 
 
