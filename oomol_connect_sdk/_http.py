@@ -212,17 +212,20 @@ class _Lanes:
         scheme = request.url.partition(":")[0].lower()
         idle = self._idle.setdefault(scheme, [])
         lane = idle.pop() if idle else self._new_lane(scheme)
+        whole = False
         try:
             response = await lane.handle_async_request(_on_lane(request, content))
             try:
                 yield response
             finally:
                 await response.aclose()
+            whole = True
         finally:
-            if request.out_of_turn or self._closed:
-                await lane.aclose()
-            else:
+            # A request that was broken off can leave its lane blocked for ever.
+            if whole and not request.out_of_turn and not self._closed:
                 idle.append(lane)
+            else:
+                await lane.aclose()
 
     def _new_lane(self, scheme: str) -> httpx.AsyncHTTPTransport:
         if scheme == "https" and self._certificates is None:

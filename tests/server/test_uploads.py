@@ -62,10 +62,12 @@ def pressed(connection: Connection, answer: httpx.Response) -> dict[str, Any]:
 
 def contents(data: Path) -> set[str]:
     """Name all that stands below the directories of sessions and of files on their way."""
+    # Not rglob: it fails on a directory that is removed while it is looked at.
     return {
-        str(path.relative_to(data))
+        os.path.relpath(os.path.join(parent, name), data)
         for folder in ("sessions", "incoming")
-        for path in (data / folder).rglob("*")
+        for parent, directories, names in os.walk(data / folder)
+        for name in directories + names
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import stat
 import struct
 import tarfile
@@ -120,9 +121,14 @@ class _BoundedReads:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.seek = file.seek
         self.tell = file.tell
         self.seekable = file.seekable
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place; one before the beginning is a fault of the archive, not of the disk."""
+        if whence == os.SEEK_SET and offset < 0:
+            raise ValueError(f"it points {-offset} bytes before its beginning")
+        return self._file.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
         content = self._file.read(size if 0 <= size <= _LARGEST_READ else _LARGEST_READ + 1)
