@@ -48,9 +48,9 @@ def result_of(task: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Any
     finished: List[str] = []
     for event in _events(rows):
         job_id = str(event.get("job_id", ""))
-        _, outputs = jobs.setdefault(job_id, (len(event.get("stacks") or ()), {}))
+        _, outputs = jobs.setdefault(job_id, (len(event["stacks"]), {}))
         outputs.update(_outputs(event))
-        if str(event.get("type")).endswith("Finished") and job_id not in finished:
+        if event["type"].endswith("Finished") and job_id not in finished:
             finished.append(job_id)
     candidates = [jobs[job_id] for job_id in finished if jobs[job_id][1]]
     if not candidates:
@@ -65,37 +65,42 @@ def reason_of(
     """Return why a task failed and the id of the node that failed, each None if unknown."""
     error = task.get("error")
     if isinstance(error, Mapping):
-        path = error.get("nodePath") or [None]
-        return _text(error.get("message")), _text(path[-1])
+        path = error.get("nodePath")
+        node = path[-1] if isinstance(path, list) and path else None
+        return _text(error.get("message")), _text(node)
     for event in _events(reversed(rows)):
-        if event.get("type") in ("BlockFinished", "BlockError") and event.get("error"):
+        if event["type"] in ("BlockFinished", "BlockError") and event.get("error"):
             return _text(event["error"]), _node(event)
     for event in _events(reversed(rows)):
         hidden = event.get("_error")
         if isinstance(hidden, Mapping) and hidden.get("message"):
             return _text(hidden["message"]), None
-        if event.get("type") == "SessionFinished" and event.get("error"):
+        if event["type"] == "SessionFinished" and event.get("error"):
             return _text(event["error"]), None
     return _text(error), None
 
 
 def _events(rows: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """Give the rows' events, their ``type`` as text and their ``stacks`` as a list of mappings."""
     for row in rows:
         event = row.get("event")
         if isinstance(event, Mapping):
-            yield {"type": row.get("type"), **event}
+            stacks = event.get("stacks")
+            frames = stacks if isinstance(stacks, list) else []
+            frames = [frame for frame in frames if isinstance(frame, Mapping)]
+            yield {**event, "type": str(event.get("type", row.get("type"))), "stacks": frames}
 
 
 def _outputs(event: Mapping[str, Any]) -> Mapping[str, Any]:
     kind = event["type"]
     if kind in ("BlockOutput", "SubflowBlockOutput", "SlotflowOutput") and "handle" in event:
-        return {event["handle"]: event.get("output")}
+        return {str(event["handle"]): event.get("output")}
     values = event.get({"BlockOutputs": "outputs", "BlockFinished": "result"}.get(kind, ""))
     return values if isinstance(values, Mapping) else {}
 
 
 def _node(event: Mapping[str, Any]) -> str | None:
-    stacks = event.get("stacks")
+    stacks = event["stacks"]
     return _text(stacks[-1].get("node_id")) if stacks else None
 
 
@@ -106,6 +111,8 @@ def _text(value: Any) -> str | None:
 def _keyed(rows: Iterable[TaskLog]) -> Iterable[Tuple[Any, TaskLog]]:
     copies: Dict[str, int] = {}
     for row in rows:
+        if not isinstance(row, Mapping):
+            continue  # What is no object is no row.
         identity: Any = row.get("id")
         if isinstance(identity, str) or _is_whole(identity):
             yield identity, row

@@ -134,12 +134,11 @@ def _theirs(strategy: Callable[[Any], Any]) -> Callable[[int, float], float]:
 
 
 def _exponential(interval: float, longest: float, factor: float, attempt: int) -> float:
-    if interval >= longest:
-        return longest
-    # Compared as logarithms: factor ** attempt overflows after some hours of waiting.
-    if interval > 0 and attempt * math.log(factor) >= math.log(longest / interval):
-        return longest
-    return interval * factor**attempt if interval > 0 else 0.0
+    if interval >= longest or interval <= 0:
+        return min(interval, longest)
+    # As a logarithm: factor ** attempt overflows after some hours of waiting.
+    pause = math.log(interval) + attempt * math.log(factor)
+    return math.exp(pause) if pause < math.log(longest) else longest
 
 
 def _number(given: Mapping[str, Any], key: str, default: Any, *, least: float) -> Any:
