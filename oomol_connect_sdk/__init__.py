@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from .errors import BadAnswerError as BadAnswerError
     from .errors import ConnectionFailedError as ConnectionFailedError
     from .errors import InstallFailedError as InstallFailedError
+    from .errors import NotSupported as NotSupported
     from .errors import OomolConnectError as OomolConnectError
     from .errors import TaskFailedError as TaskFailedError
     from .errors import TaskStoppedError as TaskStoppedError
     from .errors import TimeoutError as TimeoutError
+    from .errors import ToolError as ToolError
     from .files import FileInput as FileInput
     from .files import FileInputs as FileInputs
     from .flows import FlowsClient as FlowsClient
@@ -75,7 +77,7 @@ _HOME_OF = {
         "client": "OomolConnectClient",
         "config": "ClientOptions",
         "errors": "ApiError BadAnswerError ConnectionFailedError InstallFailedError "
-        "OomolConnectError TaskFailedError TaskStoppedError TimeoutError",
+        "NotSupported OomolConnectError TaskFailedError TaskStoppedError TimeoutError ToolError",
         "files": "FileInput FileInputs",
         "flows": "FlowsClient",
         "handle": "TaskHandle",

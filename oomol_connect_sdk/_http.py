@@ -1,10 +1,10 @@
-"""The only file that imports httpx: one request out, one answer back."""
+"""The face towards httpx: one request out, one answer back."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import (
     Any,
@@ -23,10 +23,14 @@ import httpx
 from typing_extensions import Protocol
 
 from ._io import closing, iterate
+from ._punctual import PunctualBackend, PunctualTransport
 from .errors import ApiError, ConnectionFailedError, OomolConnectError
 
 #: Connections a client opens at most. Requests queue in front of httpx's pool, never inside it.
 MAX_CONNECTIONS = 10
+
+#: Seconds to wait for a connection at most.
+MAX_CONNECT = 30.0
 
 #: The largest answer that is read, in bytes after decompression.
 MAX_ANSWER = 512 * 1024 * 1024
@@ -107,11 +111,15 @@ class Sender(Protocol):
 class AsyncSender:
     """Sends in whatever event loop runs, with connections of its own in each.
 
-    A client that the caller brings is used as it is and never closed.
+    A client that the caller brings is used as it is and never closed. ``connections`` is how
+    many requests go out at once; further ones wait for their turn.
     """
 
-    def __init__(self, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient | None = None, connections: int = MAX_CONNECTIONS
+    ) -> None:
         self._theirs = client
+        self._connections = connections
         self._loops: Dict[Any, _Lanes] = {}
 
     async def send(self, request: Request) -> Answer:
@@ -160,7 +168,7 @@ class AsyncSender:
         if loop not in self._loops:
             # A client outlives asyncio.run() when its user runs it twice; connections do not.
             living = {key: lanes for key, lanes in self._loops.items() if not key.is_closed()}
-            self._loops = {**living, loop: _Lanes(self._theirs)}
+            self._loops = {**living, loop: _Lanes(self._theirs, self._connections)}
         return self._loops[loop]
 
 
@@ -172,14 +180,14 @@ class _Lanes:
     environment names proxies httpx's own client is used.
     """
 
-    def __init__(self, theirs: httpx.AsyncClient | None) -> None:
+    def __init__(self, theirs: httpx.AsyncClient | None, connections: int) -> None:
         import asyncio
 
         self._theirs = theirs
         self._client = theirs
         if theirs is None and getproxies():
             self._client = httpx.AsyncClient(limits=_limits())
-        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._turns = asyncio.Semaphore(connections)
         # Apart by scheme: a lane for http:// knows no certificates.
         self._idle: Dict[str, List[httpx.AsyncHTTPTransport]] = {}
         self._certificates: Any = None
@@ -194,7 +202,7 @@ class _Lanes:
                 sending = self._on_lane(request, content)
             else:
                 arguments = {**_arguments(request), "content": content}
-                sending = self._client.stream(**arguments)
+                sending = self._client.stream(**arguments, follow_redirects=False)
             async with sending as response:
                 yield response
 
@@ -245,15 +253,23 @@ async def _no_turn() -> AsyncIterator[None]:
 class BlockingSender:
     """Sends with an `httpx.Client`; may be used by several threads.
 
-    A client that the caller brings is used as it is and never closed.
+    A client that the caller brings is used as it is and never closed. ``connections`` is how
+    many requests go out at once; further ones wait for their turn.
     """
 
-    def __init__(self, now: Callable[[], float], client: httpx.Client | None = None) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        client: httpx.Client | None = None,
+        connections: int = MAX_CONNECTIONS,
+    ) -> None:
         self._now = now
         self._theirs = client
         self._ours: httpx.Client | None = None
+        self._sockets = PunctualBackend(now)
+        self._users: Dict[httpx.Client, int] = {}
         self._lock = threading.Lock()
-        self._turns = threading.Semaphore(MAX_CONNECTIONS)
+        self._turns = threading.Semaphore(connections)
 
     async def send(self, request: Request) -> Answer:
         """Wait for a turn, then send, blocking this thread."""
@@ -268,41 +284,83 @@ class BlockingSender:
         with nullcontext() if request.out_of_turn else self._turns:
             try:
                 async with _content(request) as content:
-                    blocking = iterate(content) if isinstance(content, AsyncGenerator) else content
-                    arguments = {**_arguments(request), "content": blocking}
-                    with self._client().stream(**arguments) as response:
+                    with self._answered(request, content, end) as response:
                         chunks = self._until(end, response.iter_bytes(), request)
                         yield Streamed(response.status_code, response.headers, chunks)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 raise _translated(request, error) from error
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; while other threads use them, when their requests are over."""
         with self._lock:
             client, self._ours = self._ours, None
-        if client is not None:
+            used = client in self._users
+        if client is not None and not used:
             client.close()
+
+    @contextmanager
+    def _answered(
+        self, request: Request, content: Any, end: float | None
+    ) -> Iterator[httpx.Response]:
+        blocking = iterate(content) if isinstance(content, AsyncGenerator) else content
+        with self._lent() as client:
+            sent = client.build_request(**_arguments(request), content=blocking)
+            with self._sockets.until(end):
+                response = client.send(sent, stream=True, follow_redirects=False)
+            try:
+                yield response
+            finally:
+                response.close()
 
     async def _until(
         self, end: float | None, chunks: Iterator[bytes], request: Request
     ) -> AsyncIterator[bytes]:
-        for chunk in chunks:
+        while True:
+            with self._sockets.until(end):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            # The sockets of a client that the caller brought know of no end.
             if end is not None and self._now() > end:
                 raise _timed_out(request)
             yield chunk
 
-    def _client(self) -> httpx.Client:
+    @contextmanager
+    def _lent(self) -> Iterator[httpx.Client]:
+        if self._theirs is not None:
+            yield self._theirs
+            return
         with self._lock:
-            if self._theirs is not None:
-                return self._theirs
-            if self._ours is None:
-                self._ours = httpx.Client(limits=_limits())
-            return self._ours
+            client = self._ours = self._ours or _blocking_client(self._sockets)
+            self._users[client] = self._users.get(client, 0) + 1
+        try:
+            yield client
+        finally:
+            # A socket that is closed under a thread that reads from it may never wake that thread.
+            with self._lock:
+                self._users[client] -= 1
+                unused = not self._users[client]
+                if unused:
+                    del self._users[client]
+                forsaken = unused and client is not self._ours
+            if forsaken:
+                client.close()
+
+
+def _blocking_client(sockets: PunctualBackend) -> httpx.Client:
+    # Where the environment names proxies httpx's own sockets are used.
+    transport = None if getproxies() else PunctualTransport(sockets, _limits())
+    return httpx.Client(limits=_limits(), transport=transport)
 
 
 def _limits() -> httpx.Limits:
     # How many are open is decided by the turns, not by the pool.
     return httpx.Limits(max_connections=None, max_keepalive_connections=MAX_CONNECTIONS)
+
+
+def _patience(request: Request) -> float:
+    """Return how long to wait for a connection: a model may think for minutes, a socket not."""
+    return min(request.timeout, MAX_CONNECT)
 
 
 def _arguments(request: Request) -> Dict[str, Any]:
@@ -311,8 +369,7 @@ def _arguments(request: Request) -> Dict[str, Any]:
         "url": request.url,
         "headers": request.headers,
         "params": request.params,
-        "timeout": httpx.Timeout(request.timeout, pool=None),
-        "follow_redirects": False,
+        "timeout": httpx.Timeout(request.timeout, connect=_patience(request), pool=None),
     }
 
 
@@ -327,7 +384,7 @@ async def _content(request: Request) -> AsyncIterator[Any]:
 
 
 def _on_lane(request: Request, content: Any) -> httpx.Request:
-    timeout = {"connect": request.timeout, "read": request.timeout, "write": request.timeout}
+    timeout = {"connect": _patience(request), "read": request.timeout, "write": request.timeout}
     return httpx.Request(
         request.method,
         request.url,

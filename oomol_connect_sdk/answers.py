@@ -89,6 +89,7 @@ def _message(body: Any) -> str | None:
     for text in (
         body.get("message"),
         nested.get("message") if isinstance(nested, Mapping) else nested,
+        body.get("detail"),
     ):
         if isinstance(text, str) and text:
             return text

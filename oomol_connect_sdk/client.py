@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, AsyncContextManager, Dict, Mapping, Seque
 from typing_extensions import Unpack
 
 from ._io import AsyncIO
-from .config import ClientOptions, Config, applets_config, refuse_http_client, stranger
+from .config import (
+    ClientOptions,
+    Config,
+    applets_config,
+    models_module,
+    refuse_http_client,
+    stranger,
+)
 from .files import FileInputs, PathLike
 
 if TYPE_CHECKING:
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
     from .applets import AppletsClient
     from .blocks import BlocksClient
     from .flows import FlowsClient
+    from .models import Models
     from .packages import PackagesClient
     from .tasks import TasksClient
 
@@ -53,6 +61,7 @@ class OomolConnectClient:
         self._config = config
         self._sender = sender
         self._owner = owner
+        self._models: Models | None = None
         self._transport = Transport(config, sender, AsyncIO())
         self._watch = SharedWatch(TaskApi(self._transport))
         self.tasks: TasksClient = TasksClient(self._transport, self._watch)
@@ -61,6 +70,17 @@ class OomolConnectClient:
         self.packages: PackagesClient = PackagesClient(self._transport)
         self._directory = Transport(applets_config(config), sender, AsyncIO())
         self.applets: AppletsClient = AppletsClient(self._directory, self.tasks, self.blocks)
+
+    @property
+    def models(self) -> Models:
+        """The language models of the service that the option ``models`` names.
+
+        Without that option the environment and ``.env`` name it, as for `Models`. It gets
+        nothing that is meant for ``base_url``. Needs Python 3.10.
+        """
+        if self._models is None:
+            self._models = models_module().Models(**self._config.models)
+        return self._models
 
     @classmethod
     def local(
@@ -73,7 +93,8 @@ class OomolConnectClient:
         """Start a server of one's own inside this process and return a client for it.
 
         ``packages``: package directories, or directories of packages. ``data_dir`` keeps tasks
-        and logs; without one they are gone at the end. Further keywords are client options.
+        and logs; without one they are gone at the end. Further keywords are client options;
+        ``models`` are for the blocks as well.
         Needs the ``server`` extra. ::
 
             async with OomolConnectClient.local(packages=["my-package"]) as client:
@@ -136,6 +157,8 @@ class OomolConnectClient:
     async def close(self) -> None:
         """Close the connections, those of `with_options` clients too. Tasks on the server go on."""
         await self._watch.close()
+        if self._models is not None:
+            await self._models.close()
         self._transport.close()
         self._directory.close()
         if self._owner:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Awaitable, Callable, Dict, Union
 from urllib.parse import urlsplit
 
 from typing_extensions import Literal, TypedDict
+
+from .errors import OomolConnectError
 
 AuthScheme = Literal["raw", "bearer"]
 
@@ -41,6 +44,8 @@ class ClientOptions(TypedDict, total=False):
     that is meant for ``base_url`` is sent to it.
     ``http_client``: an `httpx.AsyncClient` (for the blocking client an `httpx.Client`) to send
     with, for proxies, certificates and the like; it is not closed.
+    ``models``: the options of the model service behind ``client.models`` (`ModelOptions`),
+    default what the environment names.
     """
 
     base_url: str
@@ -53,6 +58,7 @@ class ClientOptions(TypedDict, total=False):
     applets_url: str
     applets_token: Token
     http_client: Any
+    models: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Config:
     applets_url: str = DEFAULT_APPLETS_URL
     applets_token: Token | None = field(default=None, repr=False)
     http_client: Any = field(default=None, repr=False)
+    models: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, options: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> Config:
@@ -93,6 +100,7 @@ class Config:
             applets_url=_url(merged.get("applets_url") or DEFAULT_APPLETS_URL, "applets_url"),
             applets_token=_token(merged.get("applets_token")),
             http_client=merged.get("http_client"),
+            models=_models(merged.get("models")),
         )
 
     def changed(self, options: Mapping[str, Any]) -> Config:
@@ -118,6 +126,15 @@ def stranger(config: Config, base_url: str, token: Token | None = None) -> Confi
         timeout=config.timeout,
         max_retries=config.max_retries,
     )
+
+
+def models_module() -> Any:
+    """Return the package of model services; OomolConnectError where Python is too old for it."""
+    if sys.version_info < (3, 10):
+        raise OomolConnectError("model services need Python 3.10 or newer")
+    from . import models
+
+    return models
 
 
 def refuse_http_client(options: Mapping[str, Any]) -> None:
@@ -168,6 +185,14 @@ def _token(value: Any) -> Token | None:
         return None
     token: Token = value if callable(value) else check_token(value)
     return token
+
+
+def _models(value: Any) -> Dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(
+            f"models must be a mapping such as {{'url': …}}, not {type(value).__name__}"
+        )
+    return dict(value or {})
 
 
 def _target_key(value: Any) -> TargetKey:

@@ -1,4 +1,4 @@
-"""The files of a task: listed, read as they come, or saved whole."""
+"""The files of a task, listed, read as they come or saved whole; and how a file is fetched."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import (
     Any,
+    AsyncContextManager,
     AsyncGenerator,
     AsyncIterator,
     BinaryIO,
+    Callable,
     List,
     Mapping,
     Tuple,
 )
 
 from ._http import Streamed
-from ._io import closing
+from ._io import IO, closing
 from .answers import endpoint, expect
 from .errors import ApiError, BadAnswerError, OomolConnectError
 from .files import PIECE, PathLike, open_file
@@ -46,17 +48,9 @@ class TaskFiles:
 
         A broken connection is taken up where it broke, as long as the file is still the same.
         """
-        async with closing(self._download(task_id, name).pieces()) as pieces:
-            position = 0
-            async for start, piece in pieces:
-                if start != position:
-                    raise OomolConnectError(
-                        f"file {name!r} of task {task_id} can't be read on after {position} "
-                        "bytes: the server has another version of it, or only whole files"
-                    )
-                position += len(piece)
-                if piece:
-                    yield piece
+        async with closing(self._download(task_id, name).content()) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def download(self, task_id: str, name: str, target: PathLike) -> Path:
         """Save a file of the task and return where it is.
@@ -66,12 +60,62 @@ class TaskFiles:
         broken connection is taken up where it broke. Raises ApiError, or OSError for trouble
         with the target.
         """
-        io = self._transport.io
-        download = self._download(task_id, name)
+        return await self._download(task_id, name).save(target, name)
+
+    def _download(self, task_id: str, name: str) -> Download:
+        transport = self._transport
+        path = endpoint("v1", "tasks", task_id, "files", name)
+
+        def open_stream(headers: Mapping[str, str]) -> AsyncContextManager[Streamed]:
+            return transport.stream(path, headers=headers, out_of_turn=True)
+
+        what = f"file {name!r} of task {task_id}"
+        return Download(transport.io, open_stream, what, transport.config.max_retries)
+
+
+class Download:
+    """One file, from as many connections as it takes.
+
+    ``open_stream`` GETs it with the headers that it is given, ``what`` is how errors call it. A
+    connection that breaks is followed by ``max_retries`` further ones that bring nothing new.
+    """
+
+    def __init__(
+        self,
+        io: IO,
+        open_stream: Callable[[Mapping[str, str]], AsyncContextManager[Streamed]],
+        what: str,
+        max_retries: int,
+    ) -> None:
+        self._io = io
+        self._open_stream = open_stream
+        self._what = what
+        self._max_retries = max_retries
+        self._position = 0
+        self._furthest = 0
+        self._version: str | None = None
+
+    async def content(self) -> AsyncGenerator[bytes, None]:
+        """Give it piece by piece; OomolConnectError when it can't be read on where it broke."""
+        async with closing(self._pieces()) as pieces:
+            position = 0
+            async for start, piece in pieces:
+                if start != position:
+                    raise OomolConnectError(
+                        f"{self._what} can't be read on after {position} "
+                        "bytes: the server has another version of it, or only whole files"
+                    )
+                position += len(piece)
+                if piece:
+                    yield piece
+
+    async def save(self, target: PathLike, name: str) -> Path:
+        """Save it at a path, or under its name in a directory that is there."""
+        io = self._io
         path: Path = await io.offload(_destination, os.fspath(target), name)
         unfinished = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
-            await self._save(download, unfinished)
+            await self._write(unfinished)
             await io.offload(os.replace, unfinished, path)
         except BaseException:
             # Not off the loop: cleaning up must not wait when it is cancelled.
@@ -79,28 +123,7 @@ class TaskFiles:
             raise
         return path
 
-    async def _save(self, download: _Download, path: Path) -> None:
-        io = self._transport.io
-        with await open_file(io, path, "wb") as file:
-            async with closing(download.pieces()) as pieces:
-                async for start, piece in pieces:
-                    await io.offload(_write_at, file, start, piece)
-
-    def _download(self, task_id: str, name: str) -> _Download:
-        return _Download(self._transport, endpoint("v1", "tasks", task_id, "files", name))
-
-
-class _Download:
-    """One file, from as many connections as it takes."""
-
-    def __init__(self, transport: Transport, path: str) -> None:
-        self._transport = transport
-        self._path = path
-        self._position = 0
-        self._furthest = 0
-        self._version: str | None = None
-
-    async def pieces(self) -> AsyncGenerator[Tuple[int, bytes], None]:
+    async def _pieces(self) -> AsyncGenerator[Tuple[int, bytes], None]:
         """Give pieces and where they begin; a place before the last one's end is a new start."""
         failures = 0
         while True:
@@ -114,11 +137,18 @@ class _Download:
             except ApiError as error:
                 failures = 1 if self._position > self._furthest else failures + 1
                 self._furthest = max(self._furthest, self._position)
-                if not error.transient or failures > self._transport.config.max_retries:
+                if not error.transient or failures > self._max_retries:
                     raise
                 jitter = random.uniform(0, min(8.0, 0.25 * 2**failures))
                 pause = max(jitter, min(error.retry_after or 0.0, 60.0))
-            await self._transport.io.sleep(pause)
+            await self._io.sleep(pause)
+
+    async def _write(self, path: Path) -> None:
+        io = self._io
+        with await open_file(io, path, "wb") as file:
+            async with closing(self._pieces()) as pieces:
+                async for start, piece in pieces:
+                    await io.offload(_write_at, file, start, piece)
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -127,8 +157,7 @@ class _Download:
         if self._position and self._version:
             headers["Range"] = f"bytes={self._position}-"
             headers["If-Range"] = self._version
-        stream = self._transport.stream(self._path, headers=headers, out_of_turn=True)
-        async with stream as streamed:
+        async with self._open_stream(headers) as streamed:
             self._begin(streamed)
             yield streamed.chunks
 
@@ -139,7 +168,8 @@ class _Download:
         elif _range_start(streamed.headers) != self._position or version != self._version:
             self._version = None
             shown = streamed.headers.get("content-range")
-            raise BadAnswerError(f"{self._path} answered another range than asked: {shown}", 206)
+            message = f"{self._what} came with another range than was asked for: {shown}"
+            raise BadAnswerError(message, 206)
         self._version = version
 
 

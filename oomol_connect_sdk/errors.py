@@ -88,6 +88,14 @@ class ConnectionFailedError(ApiError):
         return True
 
 
+class NotSupported(OomolConnectError):
+    """The model service has no such thing; the message names both."""
+
+
+class ToolError(OomolConnectError):
+    """A tool that a model called can't go on, or a model did not stop calling tools."""
+
+
 class TaskFailedError(OomolConnectError):
     """The task ran and failed.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List
 
@@ -32,11 +33,16 @@ class ServerEvent:
 
 
 class EventDecoder:
-    """Turns pieces of bytes into events, wherever the pieces are cut."""
+    """Turns pieces of bytes into events, wherever the pieces are cut.
+
+    Lines end as the HTML standard says: with CR, LF or both; U+2028 and its like end none.
+    """
 
     def __init__(self) -> None:
         # The pieces of a line are joined once, when it ends: a long one comes in thousands.
         self._line: List[bytes] = []
+        self._begun = False
+        self._after_cr = False
         self._name = ""
         self._id = ""
         self._data: List[str] = []
@@ -44,13 +50,18 @@ class EventDecoder:
 
     def feed(self, chunk: bytes) -> Iterator[ServerEvent]:
         """Take a piece and give the events that it completes."""
-        *ends, rest = chunk.split(b"\n")
+        if self._after_cr and chunk[:1] == b"\n":
+            chunk = chunk[1:]
+        elif not chunk:
+            return
+        self._after_cr = chunk[-1:] == b"\r"
+        ends = chunk.splitlines()
+        rest = ends.pop() if chunk[-1:] not in (b"", b"\r", b"\n") else b""
         for end in ends:
             self._add(end)
-            line, self._line = b"".join(self._line), []
-            text = line.rstrip(b"\r").decode("utf-8", "replace")
-            if text:
-                self._take(text)
+            line = self._whole_line()
+            if line:
+                self._take(line)
                 continue
             if self._data:
                 yield ServerEvent(self._name or "message", self._id, "\n".join(self._data))
@@ -64,6 +75,13 @@ class EventDecoder:
         if piece:
             self._line.append(piece)
 
+    def _whole_line(self) -> str:
+        line, self._line = b"".join(self._line), []
+        if not self._begun:
+            self._begun = True
+            line = line[3:] if line.startswith(BOM_UTF8) else line
+        return line.decode("utf-8", "replace")
+
     def _take(self, line: str) -> None:
         field, _, value = line.partition(":")
         value = value[1:] if value.startswith(" ") else value
@@ -71,5 +89,5 @@ class EventDecoder:
             self._data.append(value)
         elif field == "event":
             self._name = value
-        elif field == "id":
+        elif field == "id" and "\0" not in value:
             self._id = value

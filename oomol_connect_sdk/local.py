@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .server import LocalServer
 
 
+#: Options of models that are bound to the caller's event loop.
+_OF_THE_CLIENT = ("http_client", "on_exchange")
+
+
 @asynccontextmanager
 async def local_client(
     packages: PathLike | Sequence[PathLike], data_dir: PathLike | None, options: Dict[str, Any]
@@ -22,7 +26,7 @@ async def local_client(
     """Run a server in a thread of this process and give an asynchronous client for it."""
     import asyncio
 
-    server = _server(packages, data_dir)
+    server = _server(packages, data_dir, options)
     await asyncio.to_thread(_start, server)
     try:
         async with OomolConnectClient(
@@ -38,7 +42,7 @@ def sync_local_client(
     packages: PathLike | Sequence[PathLike], data_dir: PathLike | None, options: Dict[str, Any]
 ) -> Iterator[SyncOomolConnectClient]:
     """Run a server in a thread of this process and give a blocking client for it."""
-    server = _server(packages, data_dir)
+    server = _server(packages, data_dir, options)
     _start(server)
     try:
         with SyncOomolConnectClient(
@@ -49,7 +53,9 @@ def sync_local_client(
         server.stop()
 
 
-def _server(packages: PathLike | Sequence[PathLike], data_dir: PathLike | None) -> LocalServer:
+def _server(
+    packages: PathLike | Sequence[PathLike], data_dir: PathLike | None, options: Dict[str, Any]
+) -> LocalServer:
     try:
         from .server import LocalServer
     except ImportError as error:
@@ -57,7 +63,11 @@ def _server(packages: PathLike | Sequence[PathLike], data_dir: PathLike | None) 
             f"the local server is not installed ({error}): it needs Python 3.10 or newer and "
             "pip install 'oomol-connect-sdk[server]'"
         ) from error
-    return LocalServer(_paths(packages), data_dir=data_dir)
+    models = options.get("models")
+    if models is not None:
+        # The server has an event loop of its own.
+        models = {name: models[name] for name in models if name not in _OF_THE_CLIENT}
+    return LocalServer(_paths(packages), data_dir=data_dir, models=models)
 
 
 def _start(server: LocalServer) -> None:

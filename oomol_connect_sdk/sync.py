@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 from typing import (
+    TYPE_CHECKING,
     Any,
     Callable,
     ContextManager,
@@ -28,7 +29,14 @@ from .applets import AppletsClient
 from .batch import THREAD_LIMIT, BatchItem, OnItem, entries_of, limit_of, run_in_threads
 from .blocks import BlocksClient
 from .client import OomolConnectClient
-from .config import ClientOptions, Config, applets_config, refuse_http_client, stranger
+from .config import (
+    ClientOptions,
+    Config,
+    applets_config,
+    models_module,
+    refuse_http_client,
+    stranger,
+)
 from .files import FileInputs, PathLike
 from .flows import FlowsClient
 from .handle import TaskHandle
@@ -36,6 +44,7 @@ from .packages import PackagesClient
 from .polling import PollingOptions
 from .requests import send
 from .task_api import TaskApi
+from .task_query import StatusFilter
 from .tasks import TasksClient
 from .transport import Transport
 from .types import (
@@ -57,10 +66,15 @@ from .types import (
 )
 from .watching import DirectWatch
 
+if TYPE_CHECKING:
+    from .models import SyncModels
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def _documented_by(twin: Callable[..., Any]) -> Callable[[Method], Method]:
+def documented_by(twin: Callable[..., Any]) -> Callable[[Method], Method]:
+    """Give a blocking method the docstring of its asynchronous twin."""
+
     def copy(method: Method) -> Method:
         method.__doc__ = twin.__doc__
         return method
@@ -74,15 +88,29 @@ class SyncTasksClient:
     def __init__(self, tasks: TasksClient) -> None:
         self._tasks = tasks
 
-    @_documented_by(TasksClient.list)
-    def list(self) -> ListTasksResponse:
-        return drive(self._tasks.list())
+    @documented_by(TasksClient.list)
+    def list(
+        self,
+        *,
+        status: StatusFilter | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> ListTasksResponse:
+        listing = self._tasks.list(status=status, labels=labels, limit=limit, cursor=cursor)
+        return drive(listing)
 
-    @_documented_by(TasksClient.create)
+    @documented_by(TasksClient.iterate)
+    def iterate(
+        self, *, status: StatusFilter | None = None, labels: Mapping[str, str] | None = None
+    ) -> Iterator[Task]:
+        return iterate(self._tasks.iterate(status=status, labels=labels))
+
+    @documented_by(TasksClient.create)
     def create(self, request: CreateTaskRequest) -> TaskResponse:
         return drive(self._tasks.create(request))
 
-    @_documented_by(TasksClient.create_with_files)
+    @documented_by(TasksClient.create_with_files)
     def create_with_files(
         self,
         block_id: str,
@@ -94,43 +122,51 @@ class SyncTasksClient:
         creation = self._tasks.create_with_files(block_id, input_values, files, on_upload=on_upload)
         return drive(creation)
 
-    @_documented_by(TasksClient.submit)
+    @documented_by(TasksClient.submit)
     def submit(self, request: CreateTaskRequest) -> SyncTaskHandle:
         return SyncTaskHandle(drive(self._tasks.submit(request)))
 
-    @_documented_by(TasksClient.handle)
+    @documented_by(TasksClient.rerun)
+    def rerun(self, task_id: str) -> SyncTaskHandle:
+        return SyncTaskHandle(drive(self._tasks.rerun(task_id)))
+
+    @documented_by(TasksClient.handle)
     def handle(self, task_id: str) -> SyncTaskHandle:
         return SyncTaskHandle(self._tasks.handle(task_id))
 
-    @_documented_by(TasksClient.get)
+    @documented_by(TasksClient.get)
     def get(self, task_id: str) -> Task:
         return drive(self._tasks.get(task_id))
 
-    @_documented_by(TasksClient.stop)
+    @documented_by(TasksClient.stop)
     def stop(self, task_id: str) -> TaskResponse:
         return drive(self._tasks.stop(task_id))
 
-    @_documented_by(TasksClient.get_logs)
+    @documented_by(TasksClient.delete)
+    def delete(self, task_id: str) -> None:
+        drive(self._tasks.delete(task_id))
+
+    @documented_by(TasksClient.get_logs)
     def get_logs(self, task_id: str) -> List[TaskLog]:
         return drive(self._tasks.get_logs(task_id))
 
-    @_documented_by(TasksClient.wait_for_completion)
+    @documented_by(TasksClient.wait_for_completion)
     def wait_for_completion(self, task_id: str, options: PollingOptions | None = None) -> Task:
         return drive(self._tasks.wait_for_completion(task_id, options))
 
-    @_documented_by(TasksClient.create_and_wait)
+    @documented_by(TasksClient.create_and_wait)
     def create_and_wait(
         self, request: CreateTaskRequest, polling_options: PollingOptions | None = None
     ) -> Task:
         return drive(self._tasks.create_and_wait(request, polling_options))
 
-    @_documented_by(TasksClient.run)
+    @documented_by(TasksClient.run)
     def run(
         self, request: CreateTaskRequest, polling_options: PollingOptions | None = None
     ) -> RunResult:
         return drive(self._tasks.run(request, polling_options))
 
-    @_documented_by(TasksClient.run_with_files)
+    @documented_by(TasksClient.run_with_files)
     def run_with_files(
         self,
         block_id: str,
@@ -145,19 +181,19 @@ class SyncTasksClient:
         )
         return drive(run)
 
-    @_documented_by(TasksClient.list_files)
+    @documented_by(TasksClient.list_files)
     def list_files(self, task_id: str) -> ListFilesResponse:
         return drive(self._tasks.list_files(task_id))
 
-    @_documented_by(TasksClient.download)
+    @documented_by(TasksClient.download)
     def download(self, task_id: str, name: str, target: PathLike) -> Path:
         return drive(self._tasks.download(task_id, name, target))
 
-    @_documented_by(TasksClient.read_file)
+    @documented_by(TasksClient.read_file)
     def read_file(self, task_id: str, name: str) -> Iterator[bytes]:
         return iterate(self._tasks.read_file(task_id, name))
 
-    @_documented_by(TasksClient.as_completed)
+    @documented_by(TasksClient.as_completed)
     def as_completed(
         self,
         requests: Iterable[CreateTaskRequest],
@@ -171,7 +207,7 @@ class SyncTasksClient:
             limit_of(limit, THREAD_LIMIT),
         )
 
-    @_documented_by(TasksClient.map)
+    @documented_by(TasksClient.map)
     def map(
         self,
         requests: Iterable[CreateTaskRequest],
@@ -186,7 +222,7 @@ class SyncTasksClient:
         for item in self.as_completed(entries, polling_options, limit=limit):
             items.append(item)
             if on_item is not None:
-                on_item(item, len(items), len(entries))
+                drive(BlockingIO().call(on_item, item, len(items), len(entries)))
             if fail_fast and item.error is not None:
                 raise item.error
         return sorted(items, key=lambda item: item.index)
@@ -202,35 +238,35 @@ class SyncTaskHandle:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r})"
 
-    @_documented_by(TaskHandle.get)
+    @documented_by(TaskHandle.get)
     def get(self) -> Task:
         return drive(self._handle.get())
 
-    @_documented_by(TaskHandle.status)
+    @documented_by(TaskHandle.status)
     def status(self) -> str:
         return drive(self._handle.status())
 
-    @_documented_by(TaskHandle.stop)
+    @documented_by(TaskHandle.stop)
     def stop(self) -> TaskResponse:
         return drive(self._handle.stop())
 
-    @_documented_by(TaskHandle.wait)
+    @documented_by(TaskHandle.wait)
     def wait(self, options: PollingOptions | None = None) -> Task:
         return drive(self._handle.wait(options))
 
-    @_documented_by(TaskHandle.run_result)
+    @documented_by(TaskHandle.run_result)
     def run_result(self, options: PollingOptions | None = None) -> RunResult:
         return drive(self._handle.run_result(options))
 
-    @_documented_by(TaskHandle.result)
+    @documented_by(TaskHandle.result)
     def result(self, options: PollingOptions | None = None) -> Any:
         return drive(self._handle.result(options))
 
-    @_documented_by(TaskHandle.logs)
+    @documented_by(TaskHandle.logs)
     def logs(self, options: PollingOptions | None = None) -> Iterator[TaskLog]:
         return iterate(self._handle.logs(options))
 
-    @_documented_by(TaskHandle.events)
+    @documented_by(TaskHandle.events)
     def events(self, options: PollingOptions | None = None) -> Iterator[Task]:
         return iterate(self._handle.events(options))
 
@@ -241,7 +277,7 @@ class SyncFlowsClient:
     def __init__(self, flows: FlowsClient) -> None:
         self._flows = flows
 
-    @_documented_by(FlowsClient.list)
+    @documented_by(FlowsClient.list)
     def list(self) -> ListFlowsResponse:
         return drive(self._flows.list())
 
@@ -252,7 +288,7 @@ class SyncBlocksClient:
     def __init__(self, blocks: BlocksClient) -> None:
         self._blocks = blocks
 
-    @_documented_by(BlocksClient.list)
+    @documented_by(BlocksClient.list)
     def list(self, include_all_versions: bool = False) -> ListBlocksResponse:
         return drive(self._blocks.list(include_all_versions))
 
@@ -263,29 +299,29 @@ class SyncPackagesClient:
     def __init__(self, packages: PackagesClient) -> None:
         self._packages = packages
 
-    @_documented_by(PackagesClient.list)
+    @documented_by(PackagesClient.list)
     def list(self) -> ListPackagesResponse:
         return drive(self._packages.list())
 
-    @_documented_by(PackagesClient.install)
+    @documented_by(PackagesClient.install)
     def install(self, name: str, version: str | None = None) -> InstallTaskResponse:
         return drive(self._packages.install(name, version))
 
-    @_documented_by(PackagesClient.list_install_tasks)
+    @documented_by(PackagesClient.list_install_tasks)
     def list_install_tasks(self) -> ListInstallTasksResponse:
         return drive(self._packages.list_install_tasks())
 
-    @_documented_by(PackagesClient.get_install_task)
+    @documented_by(PackagesClient.get_install_task)
     def get_install_task(self, task_id: str) -> InstallTaskResponse:
         return drive(self._packages.get_install_task(task_id))
 
-    @_documented_by(PackagesClient.wait_for_install_completion)
+    @documented_by(PackagesClient.wait_for_install_completion)
     def wait_for_install_completion(
         self, task_id: str, options: PollingOptions | None = None
     ) -> InstallTaskResponse:
         return drive(self._packages.wait_for_install_completion(task_id, options))
 
-    @_documented_by(PackagesClient.install_and_wait)
+    @documented_by(PackagesClient.install_and_wait)
     def install_and_wait(
         self,
         name: str,
@@ -294,7 +330,7 @@ class SyncPackagesClient:
     ) -> InstallTaskResponse:
         return drive(self._packages.install_and_wait(name, version, polling_options))
 
-    @_documented_by(PackagesClient.uninstall)
+    @documented_by(PackagesClient.uninstall)
     def uninstall(self, name: str, version: str) -> None:
         drive(self._packages.uninstall(name, version))
 
@@ -305,11 +341,11 @@ class SyncAppletsClient:
     def __init__(self, applets: AppletsClient) -> None:
         self._applets = applets
 
-    @_documented_by(AppletsClient.list)
+    @documented_by(AppletsClient.list)
     def list(self) -> ListAppletsResponse:
         return drive(self._applets.list())
 
-    @_documented_by(AppletsClient.run)
+    @documented_by(AppletsClient.run)
     def run(
         self,
         applet_id: str,
@@ -341,6 +377,7 @@ class SyncOomolConnectClient:
         self._config = config
         self._sender = sender
         self._owner = owner
+        self._models: SyncModels | None = None
         self._transport = Transport(config, sender, BlockingIO())
         watch = DirectWatch(TaskApi(self._transport))
         tasks, blocks = TasksClient(self._transport, watch), BlocksClient(self._transport)
@@ -351,8 +388,18 @@ class SyncOomolConnectClient:
         self.packages = SyncPackagesClient(PackagesClient(self._transport))
         self.applets = SyncAppletsClient(AppletsClient(self._directory, tasks, blocks))
 
+    @property
+    def models(self) -> SyncModels:
+        """The language models of the service that the option ``models`` names, blocking.
+
+        See `OomolConnectClient.models`.
+        """
+        if self._models is None:
+            self._models = models_module().SyncModels(**self._config.models)
+        return self._models
+
     @classmethod
-    @_documented_by(OomolConnectClient.local)
+    @documented_by(OomolConnectClient.local)
     def local(
         cls,
         packages: PathLike | Sequence[PathLike],
@@ -364,14 +411,14 @@ class SyncOomolConnectClient:
 
         return sync_local_client(packages, data_dir, options)
 
-    @_documented_by(OomolConnectClient.with_options)
+    @documented_by(OomolConnectClient.with_options)
     def with_options(self, **options: Unpack[ClientOptions]) -> SyncOomolConnectClient:
         refuse_http_client(options)
         twin = type(self).__new__(type(self))
         twin._connect(self._config.changed(options), self._sender, owner=False)
         return twin
 
-    @_documented_by(OomolConnectClient.request)
+    @documented_by(OomolConnectClient.request)
     def request(
         self,
         path: str,
@@ -383,7 +430,7 @@ class SyncOomolConnectClient:
     ) -> Any:
         return drive(send(self._transport, path, method, json_data, data, files, headers))
 
-    @_documented_by(OomolConnectClient.request_to_server)
+    @documented_by(OomolConnectClient.request_to_server)
     def request_to_server(
         self,
         server_url: str,
@@ -397,12 +444,14 @@ class SyncOomolConnectClient:
         transport = Transport(stranger(self._config, server_url), self._sender, BlockingIO())
         return drive(send(transport, path, method, json_data, data, files, headers))
 
-    @_documented_by(OomolConnectClient.get_default_headers)
+    @documented_by(OomolConnectClient.get_default_headers)
     def get_default_headers(self) -> Dict[str, str]:
         return dict(self._config.default_headers)
 
-    @_documented_by(OomolConnectClient.close)
+    @documented_by(OomolConnectClient.close)
     def close(self) -> None:
+        if self._models is not None:
+            self._models.close()
         self._transport.close()
         self._directory.close()
         if self._owner:
@@ -422,6 +471,6 @@ class SyncOomolConnectClient:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._config.base_url!r})"
 
-    @_documented_by(OomolConnectClient.get_base_url)
+    @documented_by(OomolConnectClient.get_base_url)
     def get_base_url(self) -> str:
         return self._config.base_url

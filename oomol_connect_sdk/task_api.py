@@ -34,17 +34,19 @@ class TaskApi:
     async def list(
         self,
         *,
+        params: Mapping[str, Any] | None = None,
         total: float | None = None,
         attempts: int | None = None,
         out_of_turn: bool = False,
     ) -> Tuple[Dict[str, Any], int]:
-        """Return the answer with all tasks and its size in bytes (0 when unknown).
+        """Return the answer with the tasks and its size in bytes (0 when unknown).
 
         One that stands for many looks goes ``out_of_turn``: it does not queue behind them.
         """
         reply = await self.transport.exchange(
             "GET",
             endpoint("v1", "tasks"),
+            params=params,
             total=total,
             out_of_turn=out_of_turn,
             attempts=attempts,
@@ -54,11 +56,15 @@ class TaskApi:
 
     async def create(self, body: Mapping[str, Any], key: str) -> TaskResponse:
         """Create a task from a request that is ready for the wire; ``key`` names this creation."""
-        return await self._create(key, body=body)
+        return await self._create(key, endpoint("v1", "tasks"), body=body)
 
     async def create_with_files(self, body: MultipartBody, key: str) -> TaskResponse:
         """Create a task from a multipart body; ``key`` names this creation."""
-        return await self._create(key, content=body)
+        return await self._create(key, endpoint("v1", "tasks"), content=body)
+
+    async def rerun(self, task_id: str, key: str) -> TaskResponse:
+        """Create a task like an old one; ``key`` names this creation."""
+        return await self._create(key, endpoint("v1", "tasks", task_id, "rerun"))
 
     async def get(
         self, task_id: str, *, total: float | None = None, attempts: int | None = None
@@ -109,6 +115,10 @@ class TaskApi:
         answer = await self.transport.request("POST", path, total=total, attempts=attempts)
         return with_task(answer, f"the stopped task {task_id}")
 
+    async def delete(self, task_id: str) -> None:
+        """Remove a task that is over."""
+        await self.transport.request("DELETE", endpoint("v1", "tasks", task_id))
+
     async def logs(
         self,
         task_id: str,
@@ -138,9 +148,8 @@ class TaskApi:
         rows: List[TaskLog] = expect(answer, "logs", list, f"the log of task {task_id}")
         return rows
 
-    async def _create(self, key: str, **content: Any) -> TaskResponse:
+    async def _create(self, key: str, path: str, **content: Any) -> TaskResponse:
         headers = {"Oomol-Connect-Client": self.transport.client_id}
-        path = endpoint("v1", "tasks")
         try:
             answer = await self.transport.request(
                 "POST", path, idempotency_key=key, headers=headers, **content

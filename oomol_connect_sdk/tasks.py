@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, AsyncGenerator, Dict, Iterable, List
+from typing import Any, AsyncGenerator, Dict, Iterable, List, Set
 
 from ._io import closing
 from .answers import endpoint
@@ -20,6 +20,7 @@ from .logs import LogReader
 from .multipart import MultipartBody
 from .polling import PollingOptions, Wait
 from .task_api import TaskApi
+from .task_query import PAGE, StatusFilter, TaskQuery, next_cursor
 from .transport import Transport
 from .types import (
     CreateTaskRequest,
@@ -36,7 +37,7 @@ from .waiting import STOP_GRACE, TaskWait
 from .watching import Watch, fetch_rows
 
 _TARGET_KEYS = ("blockId", "manifest", "flowName")
-_EXTRA_KEYS = ("priority", "labels", "deadline")
+_EXTRA_KEYS = ("priority", "labels", "deadline", "nodes", "useCache")
 
 
 class TasksClient:
@@ -57,12 +58,44 @@ class TasksClient:
         self._watch = watch
         self._files = TaskFiles(transport)
 
-    async def list(self) -> ListTasksResponse:
-        """Return ``{"tasks": […]}``: all tasks the server knows."""
-        answer, _ = await self._api.list()
-        response: Any = answer
-        listed: ListTasksResponse = response
-        return listed
+    async def list(
+        self,
+        *,
+        status: StatusFilter | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> ListTasksResponse:
+        """Return ``{"tasks": […]}``: the tasks the server knows.
+
+        ``status``: only those of this status, or of one of several; ``labels``: only those that
+        have all of these. With ``limit`` a server that has pages, such as the local one, gives the
+        newest so many, and a ``nextCursor`` when there are more, which as ``cursor`` gives the
+        next ones; other servers give all. `iterate` goes through the pages.
+        """
+        query = TaskQuery.of(status, labels)
+        answer, _ = await self._api.list(params=query.params(limit, cursor))
+        listed: Any = {**answer, "tasks": query.chosen(answer["tasks"])}
+        response: ListTasksResponse = listed
+        return response
+
+    async def iterate(
+        self, *, status: StatusFilter | None = None, labels: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Task, None]:
+        """Give the tasks of `list` one by one, asked for page by page where the server has pages.
+
+        Tasks that are created meanwhile may be missing.
+        """
+        query = TaskQuery.of(status, labels)
+        cursor: str | None = None
+        passed: Set[str] = set()
+        while True:
+            answer, _ = await self._api.list(params=query.params(PAGE, cursor))
+            for task in query.chosen(answer["tasks"]):
+                yield task
+            cursor = next_cursor(answer, passed)
+            if cursor is None:
+                return
 
     async def create(self, request: CreateTaskRequest) -> TaskResponse:
         """Create a task and return it at once, as it is and under ``task``.
@@ -101,6 +134,15 @@ class TasksClient:
         created = await self.create(request)
         return TaskHandle(self._api, self._watch, created["id"], own=True)
 
+    async def rerun(self, task_id: str) -> TaskHandle:
+        """Create a task with the target, the inputs and the labels of an old one, like `submit`.
+
+        The new task's ``rerunOf`` is the old one's id. Needs a server that can do it, such as the
+        local one.
+        """
+        created = await self._api.rerun(task_id, _new_key())
+        return TaskHandle(self._api, self._watch, created["id"], own=True)
+
     def handle(self, task_id: str) -> TaskHandle:
         """Return a handle of a task that exists, for instance one of another process."""
         endpoint(task_id)
@@ -113,6 +155,14 @@ class TasksClient:
     async def stop(self, task_id: str) -> TaskResponse:
         """Ask the server to stop the task; one that is already over is left alone."""
         return await self._api.stop(task_id)
+
+    async def delete(self, task_id: str) -> None:
+        """Remove a task that is over, with its log and its files.
+
+        For servers that offer it, such as the local one. ApiError with status 404 when there is
+        no such task, and 409 when it is not over.
+        """
+        await self._api.delete(task_id)
 
     async def get_logs(self, task_id: str) -> List[TaskLog]:
         """Return all rows of the task's log so far."""
@@ -204,7 +254,8 @@ class TasksClient:
         """Run many requests and give each as a `BatchItem` when it is over, failed ones too.
 
         At most ``limit`` tasks are under way at once; those of the highest ``priority`` are begun
-        first. Giving the iteration up cancels the waits under way.
+        first. Giving the iteration up begins no more tasks and cancels the waits under way; those
+        of the blocking client, which are in threads, go on to their end.
         """
         entries = entries_of(requests)
         batch = run_concurrently(
@@ -229,9 +280,9 @@ class TasksClient:
     ) -> List[BatchItem]:
         """Run many requests and return a `BatchItem` for each, in the order of the requests.
 
-        The error of one is that item's ``error``; with ``fail_fast`` the first one is raised and
-        the waits under way are cancelled. ``on_item`` is called with each item when it is over,
-        and with how many are over and how many there are.
+        The error of one is that item's ``error``; with ``fail_fast`` the first one is raised, as
+        if the iteration of `as_completed` were given up. ``on_item`` is called with each item when
+        it is over, and with how many are over and how many there are.
         """
         entries = list(requests)
         items: List[BatchItem] = []

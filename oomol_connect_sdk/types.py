@@ -66,6 +66,12 @@ class Task(TypedDict):
     result: NotRequired[Dict[str, Any]]
     nodeResults: NotRequired[Dict[str, Dict[str, Any]]]
     error: NotRequired[TaskError]
+    priority: NotRequired[int]
+    labels: NotRequired[Dict[str, str]]
+    deadline: NotRequired[int]
+    nodes: NotRequired[List[str]]
+    useCache: NotRequired[bool]
+    rerunOf: NotRequired[str]
 
 
 class TaskResponse(Task):
@@ -95,7 +101,8 @@ class CreateTaskRequest(TypedDict, total=False):
     ``custom_id`` is the caller's own name for the request in a batch; it is not sent. The keys
     below it are for servers that know them, such as the local one: tasks of a higher ``priority``
     go first, ``labels`` are kept with the task, and one that is not over at its ``deadline``
-    (Unix milliseconds) is stopped.
+    (Unix milliseconds) is stopped. Of a flow only ``nodes`` and what they need are run, with
+    ``useCache`` on what they were given the last time.
     """
 
     blockId: str
@@ -106,6 +113,8 @@ class CreateTaskRequest(TypedDict, total=False):
     priority: int
     labels: Mapping[str, str]
     deadline: int
+    nodes: Sequence[str]
+    useCache: bool
 
 
 class RunResult(TypedDict):
@@ -118,9 +127,10 @@ class RunResult(TypedDict):
 
 
 class ListTasksResponse(TypedDict):
-    """All tasks the server knows."""
+    """Tasks the server knows, and where the list goes on when these are not all."""
 
     tasks: List[Task]
+    nextCursor: NotRequired[str]
 
 
 class Block(TypedDict):

@@ -35,8 +35,9 @@ class WatchClosedError(Exception):
 class Deadline:
     """One monotonic point in time that clamps every pause and request of a wait.
 
-    On the blocking face one request may outlast it: httpx's patience begins anew with every byte,
-    so a server that sends the *head* of an answer byte by byte is waited for until that is whole.
+    On the blocking face one request may outlast it where it goes through an httpx client that the
+    caller brought, or through a proxy: httpx's patience begins anew with every byte, so a server
+    that sends the *head* of an answer byte by byte is waited for until that is whole.
     """
 
     def __init__(self, now: Callable[[], float], seconds: float | None) -> None:

@@ -96,7 +96,7 @@ def scripted_server() -> Iterator[ScriptedServer]:
                 script.answer(Call(self.command, self.path, headers, self.rfile.read(length)))
             )
 
-        do_GET = do_POST = _serve
+        do_GET = do_POST = do_DELETE = _serve
 
         def _reply(self, reply: Reply) -> None:
             if reply.cut == 0:

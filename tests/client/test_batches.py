@@ -118,18 +118,45 @@ def test_the_highest_priority_is_begun_first(
     items = face(base_url=server.url).tasks.map(ranked, FAST, limit=1)
     assert factory.begun == [1, 3, 0, 2]
     assert [item.index for item in items] == [0, 1, 2, 3]
+    # Servers that know priorities get them as well.
+    assert [call.json["priority"] for call in server.routes(CREATE)] == [5, 5, 0, -1]
 
 
 def test_progress_is_told_after_each_item(
     face: Callable[..., Any], server: ScriptedServer, factory: Factory
 ) -> None:
     told: List[Any] = []
+    heard: List[Any] = []
 
     def on_item(item: Any, done: int, total: int) -> None:
         told.append((done, total))
+        heard.append(item)
 
-    face(base_url=server.url).tasks.map(requests(1, -1, 3), FAST, on_item=on_item)
+    items = face(base_url=server.url).tasks.map(requests(1, -1, 3), FAST, on_item=on_item)
     assert told == [(1, 3), (2, 3), (3, 3)]
+    assert sorted(heard, key=lambda item: item.index) == items
+
+
+def test_an_error_in_the_progress_callback_reaches_the_caller(
+    face: Callable[..., Any], server: ScriptedServer, factory: Factory
+) -> None:
+    def on_item(item: Any, done: int, total: int) -> None:
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        face(base_url=server.url).tasks.map(requests(*range(50)), FAST, limit=1, on_item=on_item)
+    assert len(factory.begun) < 10
+
+
+def test_a_coroutine_function_for_progress_is_refused_by_the_blocking_client(
+    server: ScriptedServer, factory: Factory
+) -> None:
+    async def on_item(item: Any, done: int, total: int) -> None:
+        raise AssertionError("never awaited")
+
+    client = SyncOomolConnectClient(base_url=server.url)
+    with client, pytest.raises(TypeError, match="coroutine function"):
+        client.tasks.map(requests(1), FAST, on_item=on_item)
 
 
 def test_the_first_error_ends_a_batch_that_fails_fast(
@@ -141,13 +168,41 @@ def test_the_first_error_ends_a_batch_that_fails_fast(
     assert len(factory.begun) < 10
 
 
+async def test_the_first_error_stops_what_is_under_way_in_a_batch_that_fails_fast(
+    server: ScriptedServer, factory: Factory
+) -> None:
+    async with OomolConnectClient(base_url=server.url) as client:
+        with pytest.raises(TaskFailedError):
+            await client.tasks.map(requests(1000, 1001, -1), FAST, limit=3, fail_fast=True)
+    assert len(factory.stopped) == len(factory.begun) - 1
+
+
+def test_the_first_error_begins_no_more_threads_in_a_batch_that_fails_fast(
+    server: ScriptedServer, factory: Factory
+) -> None:
+    with SyncOomolConnectClient(base_url=server.url) as client:
+        with pytest.raises(TaskFailedError):
+            client.tasks.map(requests(-1, *range(50)), FAST, limit=2, fail_fast=True)
+        await_end_of_threads()
+    assert len(factory.begun) < 10
+
+
+def await_end_of_threads() -> None:
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("batch-") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_items_come_as_they_are_completed(
     face: Callable[..., Any], server: ScriptedServer, factory: Factory
 ) -> None:
     client = face(base_url=server.url)
-    items = collected(client, client.tasks.as_completed(requests(1, -2, 3), FAST))
+    named = [{**one, "custom_id": f"n{index}"} for index, one in enumerate(requests(1, -2, 3))]
+    items = collected(client, client.tasks.as_completed(named, FAST))
     assert sorted(item.index for item in items) == [0, 1, 2]
-    assert [item.index for item in items if item.error] == [1]
+    assert [item.custom_id for item in items if item.error] == ["n1"]
+    assert {item.index: item.custom_id for item in items} == {0: "n0", 1: "n1", 2: "n2"}
 
 
 def test_a_batch_of_nothing_is_empty(face: Callable[..., Any], server: ScriptedServer) -> None:
@@ -241,8 +296,5 @@ def test_an_iteration_in_threads_that_is_given_up_begins_no_more(
         items: Iterator[Any] = client.tasks.as_completed(requests(*range(50)), FAST, limit=2)
         next(items)
         items.close()  # type: ignore[attr-defined]
-        deadline = time.monotonic() + 10
-        while any(thread.name.startswith("batch-") for thread in threading.enumerate()):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        await_end_of_threads()
     assert len(factory.begun) < 10

@@ -115,6 +115,20 @@ def test_values_of_python_get_their_json_form(value: Any, sent: Any) -> None:
     assert type(node["inputs"][0]["value"]) is type(sent)
 
 
+def test_values_of_numpy_are_sent_as_what_they_hold() -> None:
+    """NumPy itself is not needed: its scalars and arrays are known by their module."""
+
+    def numpy_value(held: Any) -> Any:
+        return type("value", (), {"__module__": "numpy", "tolist": lambda self: held})()
+
+    (node,) = normalize_input_values({"h": [numpy_value(7), numpy_value([1.5, 2])]})
+    assert node["inputs"] == [{"handle": "h", "value": [7, [1.5, 2]]}]
+    with pytest.raises(ValueError, match="handle 'h' is nan"):
+        normalize_input_values({"h": numpy_value(float("nan"))})
+    with pytest.raises(TypeError, match="handle 'h' can't be sent"):
+        normalize_input_values({"h": numpy_value(1 + 2j)})
+
+
 @pytest.mark.parametrize(
     ("value", "fault"),
     [

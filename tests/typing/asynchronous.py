@@ -11,6 +11,7 @@ from oomol_connect_sdk import (
     Applet,
     AppletsClient,
     BackoffStrategy,
+    BatchItem,
     BlocksClient,
     ClientOptions,
     CreateTaskRequest,
@@ -27,6 +28,7 @@ from oomol_connect_sdk import (
     PollingOptions,
     RunResult,
     Task,
+    TaskHandle,
     TaskLog,
     TaskResponse,
     TasksClient,
@@ -55,7 +57,14 @@ async def make_a_client() -> None:
 
 async def use_tasks(tasks: TasksClient) -> None:
     request: CreateTaskRequest = {"blockId": "p::b", "inputValues": {"n": 1}}
-    assert_type(await tasks.list(), ListTasksResponse)
+    listed = await tasks.list(status=["running"], labels={"a": "b"}, limit=10, cursor="c")
+    assert_type(listed, ListTasksResponse)
+    assert_type(listed["tasks"], List[Task])
+    assert_type(listed.get("nextCursor"), "str | None")
+    await tasks.list(limit="10")  # type: ignore[arg-type]
+    async for task in tasks.iterate(status="running", labels={"a": "b"}):
+        assert_type(task, Task)
+    assert_type(await tasks.rerun("t1"), TaskHandle)
     assert_type(await tasks.create(request), TaskResponse)
     assert_type(await tasks.get("t1"), Task)
     assert_type(await tasks.stop("t1"), TaskResponse)
@@ -70,6 +79,34 @@ async def use_tasks(tasks: TasksClient) -> None:
     assert_type(result["result"], Any)
     result["results"]  # type: ignore[typeddict-item]
     await tasks.run("p::b")  # type: ignore[arg-type]
+
+
+async def use_a_handle(tasks: TasksClient) -> None:
+    handle = await tasks.submit({"blockId": "p::b", "priority": 1, "labels": {"a": "b"}})
+    assert_type(handle, TaskHandle)
+    assert_type(tasks.handle("t1"), TaskHandle)
+    assert_type(handle.id, str)
+    assert_type(await handle.status(), str)
+    assert_type(await handle.wait({"timeout_ms": 1000}), Task)
+    assert_type(await handle.run_result(), RunResult)
+    assert_type(await handle.stop(), TaskResponse)
+    async for row in handle.logs():
+        assert_type(row, TaskLog)
+    async for task in handle.events():
+        assert_type(task, Task)
+
+
+async def run_a_batch(tasks: TasksClient) -> None:
+    async def on_item(item: BatchItem, done: int, total: int) -> None: ...
+
+    requests: List[CreateTaskRequest] = [{"blockId": "p::b", "custom_id": "c", "priority": 1}]
+    items = await tasks.map(requests, {}, limit=5, fail_fast=True, on_item=on_item)
+    assert_type(items, List[BatchItem])
+    assert_type(items[0].result, "RunResult | None")
+    assert_type(items[0].error, "Exception | None")
+    async for item in tasks.as_completed(requests):
+        assert_type(item.custom_id, "str | None")
+    await tasks.map([{"name": "p::b"}])  # type: ignore[typeddict-unknown-key]
 
 
 async def give_inputs(tasks: TasksClient) -> None:

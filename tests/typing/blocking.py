@@ -10,6 +10,7 @@ from typing_extensions import assert_type
 from oomol_connect_sdk import (
     ApiError,
     Applet,
+    BatchItem,
     CreateTaskRequest,
     InstallFailedError,
     InstallTaskResponse,
@@ -21,6 +22,7 @@ from oomol_connect_sdk import (
     ListTasksResponse,
     RunResult,
     SyncOomolConnectClient,
+    SyncTaskHandle,
     Task,
     TaskFailedError,
     TaskLog,
@@ -41,7 +43,12 @@ def make_a_client() -> None:
 def use_tasks(client: SyncOomolConnectClient) -> None:
     request: CreateTaskRequest = {"blockId": "p::b", "inputValues": {"n": 1}}
     tasks = client.tasks
-    assert_type(tasks.list(), ListTasksResponse)
+    assert_type(tasks.list(status="failed", limit=10), ListTasksResponse)
+    assert_type(tasks.iterate(labels={"a": "b"}), Iterator[Task])
+    assert_type(tasks.rerun("t1"), SyncTaskHandle)
+    assert_type(tasks.submit(request).logs(), Iterator[TaskLog])
+    assert_type(tasks.map([request], on_item=lambda item, done, total: None), List[BatchItem])
+    assert_type(tasks.as_completed([request]), Iterator[BatchItem])
     assert_type(tasks.create(request), TaskResponse)
     assert_type(tasks.get("t1"), Task)
     assert_type(tasks.stop("t1"), TaskResponse)
