@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
 import click
 
 from .._version import __version__
+from .catalog import blocks, flows
 from .inputs import parse_inputs
+from .output import show_json
 from .packages import packages
 from .reporting import reported_errors
+from .server import base_url_option, token_option
 from .target import Target
+from .tasks import tasks
 
 _PACKAGE = click.option(
     "--package",
@@ -54,8 +58,16 @@ one node of a flow.""",
     type=click.Path(file_okay=False),
     help="Keep the local server's tasks here.",
 )
-@click.option("--base-url", envvar="OOMOL_CONNECT_BASE_URL", help="The server to run on.")
-@click.option("--token", envvar="OOMOL_CONNECT_API_TOKEN", help="The server's token.")
+@click.option(
+    "--file",
+    "-f",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Upload this file as an input; may be given several times.",
+)
+@base_url_option(required=False)
+@token_option
 @click.option(
     "--timeout", type=click.FloatRange(min=0), help="Stop the task after this many seconds."
 )
@@ -66,6 +78,7 @@ def run(
     inputs_file: Any,
     packages: Tuple[str, ...],
     data_dir: str | None,
+    files: Tuple[Path, ...],
     base_url: str | None,
     token: str | None,
     timeout: float | None,
@@ -74,8 +87,8 @@ def run(
     """Run a block or a flow and print its result as JSON.
 
     TARGET is PATH::NAME for a block or flow of the package in the directory PATH: a server is
-    started for it and ends with it. PACKAGE::NAME runs on the server that --base-url names, or
-    among the packages that --package names.
+    started for it and ends with it. PACKAGE::NAME runs on the server that --server names, or among
+    the packages that --package names.
 
     Exit status: 0 when the task completed, 1 when it did not, 2 when the call was wrong, 130
     after Ctrl-C, which stops the task.
@@ -87,9 +100,8 @@ def run(
     options: Dict[str, Any] = {} if timeout is None else {"timeout_ms": timeout * 1000}
     with reported_errors(), where.client(token, data_dir) as client, display(quiet) as shown:
         options.update(on_progress=shown.progress, on_log=shown.log)
-        request: Any = {"blockId": where.block_id, "inputValues": values}
-        result = client.tasks.run(request, options)  # type: ignore[arg-type]
-    click.echo(json.dumps(result["result"], ensure_ascii=False, indent=2))
+        result = _run(client.tasks, where.block_id, values, files, options)
+    show_json(result["result"])
 
 
 @commands.command()
@@ -114,6 +126,14 @@ def run(
     help="Ask every client for this token; required unless the address is loopback.",
 )
 @click.option(
+    "--keep-tasks",
+    type=click.IntRange(min=0),
+    default=10_000,
+    show_default=True,
+    help="Keep so many tasks that are over, those that ended last; older ones are removed with "
+    "their logs and files, but none within an hour of its end.",
+)
+@click.option(
     "--registry",
     envvar="OOMOL_REGISTRY",
     help="The npm-compatible registry that packages are installed from; its token is read from "
@@ -129,15 +149,62 @@ def run(
     is_flag=True,
     help="Build a package's Python environment at its install instead of at its first run.",
 )
+@click.option(
+    "--allow-bootstrap",
+    is_flag=True,
+    help="Run the scripts with which packages set themselves up, once for each version.",
+)
+@click.option(
+    "--max-disk",
+    type=click.FloatRange(min=0),
+    default=20,
+    show_default=True,
+    metavar="GIB",
+    help="A task whose files take more disk space fails; 0 for no limit.",
+)
+@click.option(
+    "--max-memory",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="GIB",
+    help="A process of blocks that uses more memory is ended (Linux only); 0 for no limit.",
+)
+@click.option(
+    "--max-log",
+    type=click.FloatRange(min=0),
+    default=1,
+    show_default=True,
+    metavar="GIB",
+    help="A task whose log becomes larger fails; 0 for no limit.",
+)
+@click.option(
+    "--models-url",
+    envvar="OOMOL_MODELS_URL",
+    help="The language model service that blocks may ask; its key is read from "
+    "OOMOL_MODELS_API_KEY.",
+)
+@click.option(
+    "--models-model",
+    envvar="OOMOL_MODELS_MODEL",
+    help="The model that is asked when a block names none.",
+)
 def serve(
     packages: Tuple[str, ...],
     host: str,
     port: int,
     data_dir: str | None,
     token: str | None,
+    keep_tasks: int,
     registry: str | None,
     allow_local_sources: bool,
     build_environments: bool,
+    allow_bootstrap: bool,
+    max_disk: float,
+    max_memory: float,
+    max_log: float,
+    models_url: str | None,
+    models_model: str | None,
 ) -> None:
     """Serve packages over the Connect API until Ctrl-C.
 
@@ -147,7 +214,7 @@ def serve(
         raise click.UsageError(
             "name at least one package with --package, or the place of installed ones with --data"
         )
-    from ..server import InstallOptions
+    from ..server import InstallOptions, TaskLimits
     from ..server import serve as serve_packages
 
     with reported_errors():
@@ -157,13 +224,38 @@ def serve(
             host=host,
             port=port,
             token=token,
+            keep_tasks=keep_tasks,
             installing=InstallOptions(
                 registry=registry,
                 allow_local_sources=allow_local_sources,
                 build_environments=build_environments,
             ),
+            limits=TaskLimits(_bytes(max_disk), _bytes(max_memory), _bytes(max_log)),
+            allow_bootstrap=allow_bootstrap,
+            models=_models(models_url, models_model),
             on_ready=lambda server: click.echo(f"serving at {server.base_url}", err=True),
         )
 
 
-commands.add_command(packages)
+for command in (tasks, blocks, flows, packages):
+    commands.add_command(command)
+
+
+def _models(url: str | None, model: str | None) -> Dict[str, Any] | None:
+    """Return the options of the model service; the key is never on the command line."""
+    if url is None:
+        return None
+    return {"url": url, "model": model, "api_key": os.environ.get("OOMOL_MODELS_API_KEY")}
+
+
+def _bytes(gib: float) -> int | None:
+    """Return a limit in bytes; None when there is none."""
+    return int(gib * 1024**3) if gib else None
+
+
+def _run(
+    client: Any, block_id: str, values: Any, files: Tuple[Path, ...], options: Dict[str, Any]
+) -> Any:
+    if files:
+        return client.run_with_files(block_id, values, list(files), options)
+    return client.run({"blockId": block_id, "inputValues": values}, options)

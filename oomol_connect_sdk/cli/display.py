@@ -93,6 +93,13 @@ class Bar:
             self._progress.console.print(line)
 
 
+def print_log(row: Mapping[str, Any]) -> None:
+    """Print a log row on standard output, if a person should see it."""
+    line = log_line(row)
+    if line is not None:
+        Console(highlight=False, soft_wrap=True).print(line)
+
+
 _COLOURS = {"BlockError": "red", "BlockWarning": "yellow", "BlockStarted": "dim"}
 
 

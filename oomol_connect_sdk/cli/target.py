@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ContextManager, Dict, List, Sequence
+from typing import ContextManager, List, Sequence
 
 import click
 
 from ..sync import SyncOomolConnectClient
+from .server import connected
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Target:
     @classmethod
     def of(cls, target: str, packages: Sequence[str], base_url: str | None) -> Target:
         """Read PATH::NAME or PACKAGE::NAME; a directory that exists is a path."""
-        owner, colons, name = target.rpartition("::")
+        owner, colons, name = target.partition("::")
         if colons and Path(owner).is_dir():
             return cls(f"{_package_name(Path(owner))}::{name}", [owner, *packages], None)
         if colons and ("/" in owner.lstrip("@").partition("/")[2] or owner.startswith(".")):
@@ -33,7 +34,7 @@ class Target:
         if base_url is None:
             raise click.UsageError(
                 f"{target!r} names no directory and no server is known: give PATH::NAME, "
-                "--package PATH, or --base-url URL"
+                "--package PATH, or --server URL"
             )
         return cls(target, [], base_url)
 
@@ -43,8 +44,7 @@ class Target:
         """Return a client; entering it starts the server when there is none."""
         if self.packages:
             return SyncOomolConnectClient.local(self.packages, data_dir=data_dir)
-        options: Dict[str, Any] = {"base_url": self.base_url, "api_token": token}
-        return contextlib.closing(SyncOomolConnectClient(**options))
+        return contextlib.closing(connected(self.base_url, token))
 
 
 def _package_name(directory: Path) -> str:

@@ -6,7 +6,8 @@ except to start a local server.
 
 from __future__ import annotations
 
+from .limits import TaskLimits
 from .packages import InstallOptions
 from .serving import LocalServer, serve
 
-__all__ = ["InstallOptions", "LocalServer", "serve"]
+__all__ = ["InstallOptions", "LocalServer", "TaskLimits", "serve"]

@@ -45,8 +45,13 @@ def log_answer(
     task: TaskRecord, events: Sequence[StoredEvent], headers: Mapping[str, str]
 ) -> Response:
     """Return the log rows of a task; the events' JSON goes out as it was stored."""
-    rows = ",".join(_log_row(event, task.project_name, task.manifest_path) for event in events)
+    rows = ",".join(log_row(event, task) for event in events)
     return _json(f'{{"logs":[{rows}],"success":true}}', headers=headers)
+
+
+def log_row(event: StoredEvent, task: TaskRecord) -> str:
+    """Return the JSON of one row of a task's log."""
+    return _log_row(event, task.project_name, task.manifest_path)
 
 
 def feed_row(item: TaskEvent) -> str:
@@ -74,6 +79,8 @@ def task_row(task: TaskRecord) -> dict[str, Any]:
         "labels": task.labels,
         "deadline": task.deadline,
         "rerunOf": task.rerun_of,
+        "nodes": task.nodes,
+        "useCache": None if task.cache is None else True,
     }
     return {name: value for name, value in row.items() if value is not None}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -34,6 +34,8 @@ from .form import FormLimits
 from .guard import Guard
 from .inputs import InvalidInputs
 from .json_body import json_object
+from .long_answers import JSON_HEADERS, TASKS_AT_ONCE, all_tasks, whole_log
+from .openapi import DOCUMENT
 from .packages import (
     InvalidInstall,
     NotInstalled,
@@ -41,11 +43,16 @@ from .packages import (
     SourceNotAllowed,
     UnknownInstall,
 )
+from .page import page_answer
 from .queries import cursor_of, selected_tasks, task_filter, whole_number
-from .service import Accepted, KeyConflict, TaskService, UnknownTask
+from .service import Accepted, KeyConflict, TaskNotEnded, TaskService, UnknownTask
+from .store import is_full
 from .streaming import StreamedAnswer, while_connected
 from .task_files import UnknownFile
 from .task_requests import InvalidOption
+
+if TYPE_CHECKING:
+    from .model_endpoint import ModelEndpoint
 
 T = TypeVar("T")
 
@@ -67,8 +74,9 @@ def create_app(
     token: str | None,
     hosts: Iterable[str] | None,
     limits: HttpLimits | None = None,
+    models: ModelEndpoint | None = None,
 ) -> ASGIApp:
-    """Return the ASGI application of a service; ``token`` and ``hosts`` are those of the Guard."""
+    """Return the ASGI application of a service; the keywords but ``limits`` are the Guard's."""
     routes = _Endpoints(service, limits or HttpLimits()).routes()
     app = Starlette(
         routes=[*routes, Mount("/api", routes=routes)],
@@ -87,11 +95,12 @@ def create_app(
             UnknownInstall: _refuse(404),
             NotInstalled: _refuse(404),
             PackageInUse: _refuse(409),
+            TaskNotEnded: _refuse(409),
             ClientDisconnect: _gone,
             Exception: _internal_error,
         },
     )
-    return Guard(app, token=token, hosts=hosts)
+    return Guard(app, token=token, hosts=hosts, models=models)
 
 
 class _Endpoints:
@@ -105,7 +114,7 @@ class _Endpoints:
             Route("/v1/blocks", self.blocks),
             Route("/v1/events", self.events),
             Route("/v1/tasks", self.tasks, methods=["GET", "POST"]),
-            Route("/v1/tasks/{task_id}", self.task),
+            Route("/v1/tasks/{task_id}", self.task, methods=["GET", "DELETE"]),
             Route("/v1/tasks/{task_id}/stop", self.stop, methods=["POST"]),
             Route("/v1/tasks/{task_id}/rerun", self.rerun, methods=["POST"]),
             Route("/v1/tasks/{task_id}/logs", self.logs),
@@ -115,7 +124,15 @@ class _Endpoints:
             Route("/packages/install", self.installs, methods=["GET", "POST"]),
             Route("/packages/install/{install_id}", self.install),
             Route("/packages/{name:path}/{version}", self.uninstall, methods=["DELETE"]),
+            Route("/doc", self.document),
+            Route("/ui", self.page),
         ]
+
+    async def document(self, _: Request) -> Response:
+        return success(DOCUMENT)
+
+    async def page(self, _: Request) -> Response:
+        return page_answer()
 
     async def flows(self, _: Request) -> Response:
         return success({"flows": self._service.flows()})
@@ -142,7 +159,7 @@ class _Endpoints:
         await self._service.installer.uninstall(name, version)
         return success({"success": True, "package": {"name": name, "version": version}})
 
-    async def tasks(self, request: Request) -> Response:
+    async def tasks(self, request: Request) -> ASGIApp:
         return await (self._create(request) if request.method == "POST" else self._list(request))
 
     async def _create(self, request: Request) -> Response:
@@ -159,17 +176,21 @@ class _Endpoints:
         )
         return _accepted(accepted)
 
-    async def _list(self, request: Request) -> Response:
+    async def _list(self, request: Request) -> ASGIApp:
         limit = whole_number(request, "limit", least=1)
-        page = await self._service.page(
-            task_filter(request), cursor=cursor_of(request), limit=limit
-        )
+        wanted, cursor = task_filter(request), cursor_of(request)
+        page = await self._service.page(wanted, cursor=cursor, limit=limit or TASKS_AT_ONCE)
+        if limit is None and page.next_cursor is not None:
+            return StreamedAnswer(all_tasks(self._service, wanted, page), JSON_HEADERS)
         answer: dict[str, Any] = {"tasks": [task_row(task) for task in page.tasks]}
         if page.next_cursor is not None:
             answer["nextCursor"] = str(page.next_cursor)
         return success(answer)
 
     async def task(self, request: Request) -> Response:
+        return await (self._remove(request) if request.method == "DELETE" else self._get(request))
+
+    async def _get(self, request: Request) -> Response:
         wait = wait_of(request)
         held = self._service.get_changed(
             request.path_params["task_id"],
@@ -183,19 +204,27 @@ class _Endpoints:
             return not_modified(task, applied(wait))
         return task_answer(task, applied(wait))
 
+    async def _remove(self, request: Request) -> Response:
+        return task_answer(await self._service.remove(request.path_params["task_id"]))
+
     async def stop(self, request: Request) -> Response:
         return task_answer(await self._service.stop(request.path_params["task_id"]))
 
-    async def logs(self, request: Request) -> Response:
-        wait = wait_of(request)
+    async def logs(self, request: Request) -> ASGIApp:
+        wait, limit = wait_of(request), whole_number(request, "limit", least=1)
         held = self._service.logs(
             request.path_params["task_id"],
             whole_number(request, "after") or 0,
-            limit=whole_number(request, "limit", least=1),
+            limit=limit,
             patience=wait or 0,
         )
         found = await _unless_gone(request, held, wait)
-        return _nobody() if found is None else log_answer(*found, applied(wait))
+        if found is None:
+            return _nobody()
+        if not is_full(found[1]):
+            return log_answer(*found, applied(wait))
+        rows = whole_log(self._service, *found, limit)
+        return StreamedAnswer(rows, {**JSON_HEADERS, **applied(wait)})
 
     async def events(self, request: Request) -> ASGIApp:
         client, task_ids, after, logs = selected_tasks(request)

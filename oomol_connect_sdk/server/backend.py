@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from .data_directory import DataDirectory
 from .dispatcher import LocalDispatcher
-from .executors import Environments, WorkerPool
+from .executors import AppServices, Environments, ProcessGuard, WorkerPool
+from .input_caches import InputCaches
+from .limits import TaskLimits
 from .packages import InstallOptions, LiveCatalog, PackageStore, open_installer
+from .retention import KEPT_TASKS, Retention
 from .runner import RunnerParts, TaskRunner
 from .service import TaskService
 from .store import Store
@@ -24,11 +27,16 @@ async def open_service(
     data_dir: Path | None = None,
     environments_dir: Path | None = None,
     max_tasks: int | None = None,
+    keep_tasks: int = KEPT_TASKS,
     installing: InstallOptions | None = None,
+    limits: TaskLimits | None = None,
+    allow_bootstrap: bool = False,
+    variables: Mapping[str, str] | None = None,
 ) -> AsyncIterator[TaskService]:
     """Give a service over these package directories whose unfinished tasks already run.
 
-    Without ``data_dir`` a temporary directory is used and removed. Raises ManifestError for a
+    Without ``data_dir`` a temporary directory is used and removed. ``variables`` are added to the
+    environment of all processes of blocks. Raises ManifestError for a
     package that is absent or broken, DataDirectoryInUse and StoreError.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -37,11 +45,20 @@ async def open_service(
         catalogs = LiveCatalog(packages, PackageStore(directory.root / "packages"))
         store = Store(directory.database)
         stack.callback(store.close)
-        pool = WorkerPool(Environments(environments_dir or environments_cache()))
+        caches = InputCaches(directory.root / "input-caches")
+        limits = limits or TaskLimits()
+        guard = ProcessGuard(file_size=limits.disk, memory=limits.memory, variables=variables)
+        environments = Environments(
+            environments_dir or environments_cache(), allow_bootstrap=allow_bootstrap
+        )
+        pool = WorkerPool(environments, guard=guard)
         stack.push_async_callback(pool.close)
+        services = AppServices(pool, directory.root / "services", directory.package_data)
+        stack.push_async_callback(services.close)
 
         def new_runner(task_id: str) -> TaskRunner:
-            return TaskRunner(task_id, RunnerParts(store, catalogs.current, pool, directory))
+            parts = RunnerParts(store, catalogs.current, pool, directory, caches, limits)
+            return TaskRunner(task_id, parts)
 
         dispatcher = LocalDispatcher(store, new_runner, max_tasks=max_tasks)
         stack.push_async_callback(dispatcher.close)
@@ -49,10 +66,14 @@ async def open_service(
             installing or InstallOptions(), directory, catalogs, store, pool.environments
         )
         stack.push_async_callback(installer.close)
-        service = TaskService(catalogs, store, dispatcher, directory, installer)
+        retention = Retention(store, directory, keep=keep_tasks)
+        stack.push_async_callback(retention.close)
+        service = TaskService(catalogs, store, dispatcher, directory, installer, caches, retention)
         await service.uploads.recover(store)
+        services.start(catalogs.current.app_services())
         await dispatcher.start()
         installer.start()
+        retention.start()
         yield service
 
 

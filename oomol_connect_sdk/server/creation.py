@@ -25,7 +25,7 @@ from .uploads import Upload, Uploads
 #: The keys clients name the block or flow by, one for each generation of the wire.
 _TARGET_KEYS = ("manifest", "blockId", "flowName")
 #: Fields of a form that hold JSON.
-_JSON_KEYS = ("inputValues", "priority", "labels", "deadline")
+_JSON_KEYS = ("inputValues", "priority", "labels", "deadline", "nodes", "useCache")
 
 
 @contextlib.asynccontextmanager

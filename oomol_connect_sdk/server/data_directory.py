@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from .file_lock import try_lock
+
+logger = logging.getLogger(__name__)
 
 
 class DataDirectoryError(OSError):
@@ -64,6 +67,14 @@ class DataDirectory:
     def remove_temporary(self, session_id: str) -> None:
         """Remove the temporary files of this session; one that can't be removed is left."""
         shutil.rmtree(self.root / "temporary" / session_id, ignore_errors=True)
+
+    def remove_session(self, session_id: str) -> None:
+        """Remove all files of this session; what can't be removed is left, and logged."""
+        self.remove_temporary(session_id)
+        path = self.session_path(session_id)
+        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            logger.warning("Not all of %s can be removed; its task is gone.", path)
 
     def close(self) -> None:
         """Let another process have the directory; a temporary one is removed."""

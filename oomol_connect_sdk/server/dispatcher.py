@@ -64,6 +64,12 @@ class LocalDispatcher:
             self._deadlines.remove(task_id)
             await self._store.update_task(task_id, status="stopped")
 
+    async def settled(self, task_id: str) -> None:
+        """Wait until a task that has ended leaves no process or write under way."""
+        run = self._running.get(task_id)
+        if run is not None:
+            await asyncio.wait([run.task])
+
     async def close(self) -> None:
         """End what runs, so that the next start takes it up again."""
         self._closed = True

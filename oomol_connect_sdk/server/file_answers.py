@@ -48,7 +48,6 @@ def _headers(name: str, etag: str) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "ETag": etag,
         # What a block wrote must never run as a page of this server.
-        "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import uuid
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,7 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .._version import __version__
 from .answers import failure
 
+if TYPE_CHECKING:
+    from .model_endpoint import ModelEndpoint
+
+#: Where blocks ask language models, below the address of the server.
+MODELS = "/llm"
+
 _READING = ("GET", "HEAD")
+#: What tells nothing about this server but that it is one: the page asks for the token itself.
+_OPEN = frozenset(("/ui", "/doc", "/api/ui", "/api/doc"))
 
 #: What this server offers beyond the common wire; clients learn it from any answer.
 FEATURES = "events, wait, logs-after, idempotency, pages, files"
@@ -21,14 +30,23 @@ FEATURES = "events, wait, logs-after, idempotency, pages, files"
 class Guard:
     """ASGI middleware that refuses strangers and signs every answer.
 
-    Without a token everybody is let in, except pages of other origins that want to change
-    something: browsers let them send forms. ``hosts`` are the names a request may call the
-    server by (in lower case, without the port), so that no web page reaches it by rebinding a
-    name of its own; None lets all names through.
+    The page and the API's document are for everybody. Without a token everybody is let in, except
+    pages of other origins that want to change something: browsers let them send forms. ``hosts``
+    are the names a request may call the server by (in lower case, without the port), so that no
+    web page reaches it by rebinding a name of its own; None lets all names through. ``models``
+    has an entrance of its own, with a key of its own.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, hosts: Iterable[str] | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        hosts: Iterable[str] | None,
+        models: ModelEndpoint | None = None,
+    ) -> None:
         self._app = app
+        self._models = models
         self._token = token.encode() if token else None
         self._hosts = None if hosts is None else frozenset(hosts)
 
@@ -37,7 +55,10 @@ class Guard:
         headers = Headers(scope=scope)
         if not self._knows_host(headers):
             app: ASGIApp = failure(400, "The Host header names a server this one is not.")
-        elif not self._knows_token(headers):
+        elif self._models is not None and scope["path"].startswith(f"{MODELS}/"):
+            known = self._models.admits(headers.get("authorization", ""))
+            app = self._models.app if known else _unauthorized()
+        elif scope["path"] not in _OPEN and not self._knows_token(headers):
             app = _unauthorized()
         elif self._token is None and scope["method"] not in _READING and _is_foreign(headers):
             app = failure(403, "Pages of other origins can't use a server that has no token.")
@@ -88,6 +109,9 @@ def _signed(send: Send) -> Send:
             headers["Oomol-Connect-Local"] = __version__
             headers["Oomol-Connect-Features"] = FEATURES
             headers["X-Request-Id"] = uuid.uuid4().hex
+            # No other page may embed what it can't read.
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers["Cross-Origin-Resource-Policy"] = "same-origin"
         await send(message)
 
     return signed

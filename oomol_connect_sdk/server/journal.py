@@ -23,9 +23,12 @@ class Journal:
     """Hands events and task changes to the store in order, as many as wait in one transaction.
 
     What moves the run forward is written at once; what a block prints is collected for a moment.
+    ``size`` is how many bytes of the session are stored already.
     """
 
-    def __init__(self, store: Store, task_id: str, session_id: str) -> None:
+    def __init__(self, store: Store, task_id: str, session_id: str, size: int = 0) -> None:
+        #: Bytes of the session's events, stored or on their way.
+        self.size = size
         self._store = store
         self._task_id = task_id
         self._session_id = session_id
@@ -36,7 +39,9 @@ class Journal:
 
     def add(self, event: Mapping[str, Any], origin: str) -> None:
         """Append an event."""
-        self._entries.append(JournalEntry(event, origin))
+        entry = JournalEntry(event, origin)
+        self.size += len(entry.text)
+        self._entries.append(entry)
         if event["type"] not in _PATIENT:
             self._urgent.set()
         self._write()

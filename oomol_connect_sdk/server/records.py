@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ class TaskRecord:
     project_id: str
     #: Name of the package that holds the manifest.
     project_name: str
-    #: Absolute path of the manifest that runs.
+    #: Absolute path of the manifest that runs; of a service with ``::block`` behind it.
     manifest_path: str
     #: The wire's ``NodeInputs[]``; None when the client gave none.
     input_values: Sequence[Mapping[str, Any]] | None
@@ -58,6 +59,10 @@ class TaskRecord:
     rerun_of: str | None = None
     #: The session whose directory holds the files that came with the task.
     uploads_session_id: str | None = None
+    #: The nodes of the flow up to which it runs; None for all of it.
+    nodes: Sequence[str] | None = None
+    #: Node id → handle → value of earlier runs; None when they are not to be used.
+    cache: Mapping[str, Any] | None = None
 
     @property
     def ended(self) -> bool:
@@ -74,6 +79,11 @@ class JournalEntry:
     origin: str
     #: Unix milliseconds.
     created_at: int = field(default_factory=lambda: now_ms())
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The event as JSON: ASCII, on one line, also NaN and lone surrogates."""
+        return json.dumps(self.event, separators=(",", ":"))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .data_directory import DataDirectory
+from .disk_watch import watched_disk
 from .engine.actions import (
     AbortJob,
     Action,
@@ -26,7 +27,9 @@ from .engine.catalog import Catalog
 from .engine.errors import EngineError
 from .engine.session import Session
 from .executors import SessionDirectories, SessionExecutors, WorkerPool
+from .input_caches import InputCaches
 from .journal import Journal
+from .limits import TaskLimits, size_text
 from .replay import (
     Redelivery,
     ReplayDiverged,
@@ -38,6 +41,7 @@ from .replay import (
 from .sessions import open_session
 from .store import ENGINE, JOB, REQUEST, SERVER, JournalEntry, Store, TaskRecord, now_ms
 from .timers import Timers
+from .uploads import FOLDER as UPLOADS
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,8 @@ class RunnerParts:
     catalog: Catalog
     pool: WorkerPool
     directory: DataDirectory
+    caches: InputCaches
+    limits: TaskLimits
 
 
 class TaskRunner:
@@ -70,6 +76,8 @@ class TaskRunner:
         self._inbox: asyncio.Queue[_Delivery] = asyncio.Queue()
         self._stopped = False
         self._suspended = False
+        #: What the task has used too much of, in words.
+        self._excess: str | None = None
 
     def stop(self) -> None:
         """End the task as stopped; ``run`` returns once that is stored."""
@@ -97,7 +105,7 @@ class TaskRunner:
     async def _resume(self, task: TaskRecord) -> None:
         catalog = self._parts.catalog
         target = catalog.resolve(task.manifest_path)
-        session = open_session(catalog, target, task.session_id, task.input_values)
+        session = open_session(catalog, target, task)
         events = await self._parts.store.session_events(task.session_id)
         try:
             replayed = replay(session, events)
@@ -105,7 +113,9 @@ class TaskRunner:
             return await self._start_over(task, "its manifests were changed")
         if replayed.finish is None and holds_references(events):
             return await self._start_over(task, "objects of its blocks were lost with it")
-        return await self._run(task, session, replayed, Redelivery(events, replayed.interrupted))
+        redelivery = Redelivery(events, replayed.interrupted)
+        size = sum(len(event.text) for event in events)
+        return await self._run(task, session, replayed, redelivery, size)
 
     async def _start_over(self, task: TaskRecord, why: str) -> None:
         session_id = str(uuid.uuid4())
@@ -120,15 +130,21 @@ class TaskRunner:
         await self._resume(replace(task, session_id=session_id))
 
     async def _run(
-        self, task: TaskRecord, session: Session, replayed: Replayed, redelivery: Redelivery
+        self,
+        task: TaskRecord,
+        session: Session,
+        replayed: Replayed,
+        redelivery: Redelivery,
+        size: int,
     ) -> None:
+        directories = self._directories(task)
         async with contextlib.AsyncExitStack() as stack:
-            journal = Journal(self._parts.store, task.id, task.session_id)
+            journal = Journal(self._parts.store, task.id, task.session_id, size)
             stack.push_async_callback(journal.flush)
             executors = SessionExecutors(
                 self._parts.pool,
                 task.session_id,
-                self._directories(task),
+                directories,
                 lambda message: self._deliver(message, executors.taken),
                 unread_limit=_UNREAD_LIMIT,
             )
@@ -136,16 +152,60 @@ class TaskRunner:
             run = _SessionRun(session, journal, executors, timers, redelivery)
             stack.push_async_callback(lambda: executors.close(kill=run.finish is None))
             run.begin(replayed)
-            while not (run.finish or self._stopped or self._suspended):
+            await stack.enter_async_context(self._watched_disk(directories))
+            while not (run.finish or self._halted):
                 delivery = await self._inbox.get()
                 if delivery.message is not None:
                     run.receive(delivery.message)
                 await journal.room()
                 delivery.taken()
+                self._check_log(journal)
+            # Before the end can be seen: the next task may want them.
+            await self._keep_inputs(task, session)
+            run.conclude()
         if run.finish is None and self._stopped:
             await self._end(task, "stopped", {"status": "stopped"})
+        elif run.finish is None and self._excess is not None:
+            await self._fail(task, self._excess)
         elif run.finish is not None and run.finish.failure is None:
             await asyncio.to_thread(self._parts.directory.remove_temporary, task.session_id)
+
+    @property
+    def _halted(self) -> bool:
+        return self._stopped or self._suspended or self._excess is not None
+
+    def _watched_disk(
+        self, directories: SessionDirectories
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        limit = self._parts.limits.disk
+
+        def exceeded(used: int) -> None:
+            self._excess = (
+                f"The files of the task take {size_text(used)} on the disk; "
+                f"the limit for one task is {size_text(limit or 0)}."
+            )
+            self._deliver(None)
+
+        return watched_disk(
+            [directories.session_dir, directories.temporary_root],
+            limit,
+            exceeded,
+            except_for=directories.session_dir / UPLOADS,
+        )
+
+    def _check_log(self, journal: Journal) -> None:
+        limit = self._parts.limits.log
+        if limit is not None and journal.size > limit:
+            self._excess = (
+                f"The log of the task, with the inputs and outputs of its blocks, takes "
+                f"{size_text(journal.size)}; the limit for one task is {size_text(limit)}. "
+                "Print less, or pass large values in files."
+            )
+
+    async def _keep_inputs(self, task: TaskRecord, session: Session) -> None:
+        inputs = session.input_cache
+        if inputs and not self._suspended:
+            await asyncio.to_thread(self._parts.caches.add, task.manifest_path, inputs)
 
     def _deliver(
         self, message: Mapping[str, Any] | None, taken: Callable[[], None] = lambda: None
@@ -200,6 +260,7 @@ class _SessionRun:
 
     def begin(self, replayed: Replayed) -> None:
         """Go on from the end of the journal."""
+        self.finish = replayed.finish
         self._journal.change(status="running")
         for event in replayed.missing:
             self._journal.add(event, ENGINE)
@@ -208,12 +269,12 @@ class _SessionRun:
             # and then they are not told about either.
             self.receive({"type": "BlockRestarted", "job_id": job_id})
             self.receive({"type": "BlockWarning", "job_id": job_id, "warning": _RUN_AGAIN})
+        if self.finish is None:
+            self._executors.start_services(self._session.services)
         for job in self._session.running:
             self._executors.start(job)
         for timed_job_id, seconds in self._session.timers.items():
             self._timers.start(timed_job_id, seconds)
-        if replayed.finish:
-            self._end(replayed.finish)
 
     def receive(self, message: Mapping[str, Any]) -> None:
         """Hand a job's message to the engine and do what it answers."""
@@ -228,6 +289,21 @@ class _SessionRun:
             self._journal.add(own.message, REQUEST)
         self._carry_out(rest)
         self._note_progress()
+
+    def conclude(self) -> None:
+        """Store how the session ended, if it has."""
+        finish = self.finish
+        if finish is None:
+            return
+        if finish.failure is None:
+            self._journal.change(
+                status="completed",
+                progress=100,
+                result=dict(finish.result),
+                node_results=dict(finish.node_results),
+            )
+        else:
+            self._journal.change(status="failed", error=_error(finish.failure))
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -245,24 +321,12 @@ class _SessionRun:
                 case Notify(job_id, event):
                     self._executors.notify(job_id, event)
                 case Finish():
-                    self._end(action)
+                    self.finish = action
 
     def _note_progress(self) -> None:
         if self._session.progress != self._progress:
             self._progress = self._session.progress
             self._journal.change(progress=self._progress)
-
-    def _end(self, finish: Finish) -> None:
-        self.finish = finish
-        if finish.failure is None:
-            self._journal.change(
-                status="completed",
-                progress=100,
-                result=dict(finish.result),
-                node_results=dict(finish.node_results),
-            )
-        else:
-            self._journal.change(status="failed", error=_error(finish.failure))
 
 
 _RUN_AGAIN = "The block is run again from its beginning: the server was restarted while it ran."
@@ -273,10 +337,10 @@ def _session_finished(task: TaskRecord, error: str) -> dict[str, Any]:
         "type": "SessionFinished",
         "session_id": task.session_id,
         "finish_at": now_ms(),
-        "path": task.manifest_path,
+        "path": task.manifest_path.partition("::")[0],
         "error": error,
-        "partial": False,
-        "cache": False,
+        "partial": task.nodes is not None,
+        "cache": task.cache is not None,
     }
 
 

@@ -20,6 +20,8 @@ def open_writer(database: Path) -> sqlite3.Connection:
         _migrate(connection, database)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        # The log of writes would keep the size of its largest burst for ever.
+        connection.execute(f"PRAGMA journal_size_limit = {64 * 1024 * 1024}")
     except BaseException:
         connection.close()
         raise
@@ -150,4 +152,19 @@ _REVISIONS_AND_OPTIONS = """
     CREATE INDEX events_of_client ON events (client, id) WHERE client IS NOT NULL;
     """
 
-_MIGRATIONS = (_TASKS_AND_EVENTS, _REVISIONS_AND_OPTIONS)
+_PARTIAL_RUNS = """
+    ALTER TABLE tasks ADD COLUMN nodes TEXT;
+    ALTER TABLE tasks ADD COLUMN cache TEXT;
+    """
+
+_REMOVALS = """
+    CREATE TABLE removals (
+        task_id TEXT NOT NULL PRIMARY KEY,
+        session_id TEXT NOT NULL,
+        uploads_session_id TEXT
+    ) WITHOUT ROWID;
+    CREATE INDEX tasks_of_uploads ON tasks (uploads_session_id)
+        WHERE uploads_session_id IS NOT NULL;
+    """
+
+_MIGRATIONS = (_TASKS_AND_EVENTS, _REVISIONS_AND_OPTIONS, _PARTIAL_RUNS, _REMOVALS)

@@ -16,10 +16,12 @@ from .engine.manifests import Package
 from .feed import FeedPage, Selection, read_feed, read_unfinished
 from .file_inputs import bind_files
 from .hub import Watch
+from .input_caches import InputCaches
 from .inputs import NodeInputs, normalized
 from .packages import Installer, LiveCatalog
+from .retention import Retention
 from .sessions import open_session
-from .store import Store, StoredEvent, TaskFilter, TaskPage, TaskRecord, now_ms
+from .store import FilesRemoved, Store, StoredEvent, TaskFilter, TaskPage, TaskRecord, now_ms
 from .task_files import TaskFiles
 from .task_requests import TaskOptions, TaskRequest, request_hash
 from .uploads import FOLDER as UPLOADS
@@ -30,6 +32,10 @@ T = TypeVar("T")
 
 class UnknownTask(Exception):
     """There is no task of this id."""
+
+
+class TaskNotEnded(Exception):
+    """What was asked for can only be done to a task that has ended."""
 
 
 class KeyConflict(Exception):
@@ -55,11 +61,15 @@ class TaskService:
         dispatcher: LocalDispatcher,
         directory: DataDirectory,
         installer: Installer,
+        caches: InputCaches,
+        retention: Retention,
     ) -> None:
         self._catalogs = catalogs
         self._store = store
         self._dispatcher = dispatcher
         self._directory = directory
+        self._caches = caches
+        self._retention = retention
         #: Where files that come with a request are received.
         self.uploads = Uploads(directory)
         #: What installs and uninstalls packages.
@@ -93,8 +103,11 @@ class TaskService:
             earlier = await self._store.task_of_key(request.idempotency_key)
             if earlier is not None:
                 return _replayed(earlier, digest)
-        task = replace(self._new_task(request, values), request_hash=digest)
-        stored = await self._store.create_task(task)
+        task = replace(await self._new_task(request, values), request_hash=digest)
+        try:
+            stored = await self._store.create_task(task)
+        except FilesRemoved as error:
+            raise UnknownTask(f"The task can't be repeated: {error}") from error
         if stored.id != task.id:
             return _replayed(stored, digest)
         if request.uploads:
@@ -111,10 +124,15 @@ class TaskService:
             TaskRequest(
                 target=task.manifest_path,
                 input_values=task.input_values,
-                options=TaskOptions(labels=task.labels or {}),
+                options=TaskOptions(
+                    labels=task.labels or {},
+                    nodes=tuple(task.nodes or ()),
+                    use_cache=task.cache is not None,
+                ),
                 client=client,
                 idempotency_key=idempotency_key,
                 rerun_of=task_id,
+                uploads_session_id=task.uploads_session_id,
             )
         )
 
@@ -132,7 +150,7 @@ class TaskService:
         """Return one task; raises UnknownTask."""
         task = await self._store.task(task_id)
         if task is None:
-            raise UnknownTask(f"There is no task {task_id!r}.")
+            raise _unknown(task_id)
         return task
 
     async def get_changed(
@@ -155,13 +173,26 @@ class TaskService:
         await self._dispatcher.stop(task_id)
         return await self.get(task_id)
 
+    async def remove(self, task_id: str) -> TaskRecord:
+        """Remove a task that has ended, with its log, its files and its key, and return it.
+
+        Raises UnknownTask, and TaskNotEnded.
+        """
+        task = await self.get(task_id)
+        if not task.ended:
+            raise TaskNotEnded(f"Task {task_id} is {task.status}: stop it before you remove it.")
+        await self._dispatcher.settled(task_id)
+        if not await self._retention.remove(task_id):
+            raise _unknown(task_id)
+        return task
+
     async def logs(
         self, task_id: str, after_id: int = 0, *, limit: int | None = None, patience: float = 0
     ) -> tuple[TaskRecord, Sequence[StoredEvent]]:
         """Return a task and its events with ids above ``after_id``, the first ``limit`` of them.
 
-        Waits up to ``patience`` seconds while there is none and the task has not ended. Raises
-        UnknownTask.
+        Large ones are fewer, and then ``more_logs`` has the others. Waits up to ``patience``
+        seconds while there is none and the task has not ended. Raises UnknownTask.
         """
 
         async def read() -> tuple[TaskRecord, Sequence[StoredEvent]]:
@@ -171,6 +202,12 @@ class TaskService:
         return await self._when(
             task_id, read, lambda found: found[0].ended or bool(found[1]), patience
         )
+
+    async def more_logs(
+        self, task: TaskRecord, after_id: int, limit: int | None
+    ) -> Sequence[StoredEvent]:
+        """Return events of a task as ``logs`` does, at once."""
+        return await self._store.logs(task.id, after_id, limit)
 
     async def files(self, task_id: str) -> TaskFiles:
         """Return the files of a task; raises UnknownTask."""
@@ -247,33 +284,43 @@ class TaskService:
                 found = await read()
             return found
 
-    def _new_task(self, request: TaskRequest, values: NodeInputs | None) -> TaskRecord:
-        target = self._catalog.resolve(request.target)
+    async def _new_task(self, request: TaskRequest, values: NodeInputs | None) -> TaskRecord:
+        catalog = self._catalog
+        target = catalog.resolve(request.target)
         session_id = request.session_id or str(uuid.uuid4())
         if request.uploads:
             places = [self.uploads.place(session_id, upload) for upload in request.uploads]
             named = [(u.name, str(place)) for u, place in zip(request.uploads, places, strict=True)]
             values = bind_files(named, values, target.manifest.inputs_def)
-        # Made to be thrown away: it checks the inputs, and the manifests of all nodes.
-        open_session(self._catalog, target, session_id, values)
+        options, path = request.options, target.address
+        cache = await asyncio.to_thread(self._caches.load, path) if options.use_cache else None
         now = now_ms()
-        return TaskRecord(
+        task = TaskRecord(
             id=str(uuid.uuid4()),
             session_id=session_id,
             project_id=_project_id(target.package),
             project_name=target.package.name,
-            manifest_path=str(target.path),
+            manifest_path=path,
             input_values=values,
             created_at=now,
             updated_at=now,
             client=request.client,
             idempotency_key=request.idempotency_key,
-            priority=request.options.priority,
-            labels=request.options.labels or None,
-            deadline=request.options.deadline,
+            priority=options.priority,
+            labels=options.labels or None,
+            deadline=options.deadline,
             rerun_of=request.rerun_of,
-            uploads_session_id=session_id if request.uploads else None,
+            uploads_session_id=session_id if request.uploads else request.uploads_session_id,
+            nodes=options.nodes or None,
+            cache=cache,
         )
+        # Made to be thrown away: it checks the inputs, and the manifests of all nodes.
+        open_session(catalog, target, task)
+        return task
+
+
+def _unknown(task_id: str) -> UnknownTask:
+    return UnknownTask(f"There is no task {task_id!r}.")
 
 
 def _replayed(task: TaskRecord, digest: str | None) -> Accepted:

@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -22,7 +22,10 @@ import uvicorn
 
 from .app import create_app
 from .backend import open_service
+from .limits import TaskLimits
 from .packages import InstallOptions
+from .retention import KEPT_TASKS
+from .service import TaskService
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -46,7 +49,13 @@ class LocalServer:
         token: what clients must send; random when None, and "" lets everybody in.
         environments_dir: where the packages' environments are kept; the user's cache by default.
         max_tasks: how many tasks run at once; four a CPU and at least eight by default.
+        keep_tasks: how many ended tasks are kept, those that ended last; older ones are removed
+            with their logs and files, but none within an hour of its end.
         installing: where packages may be installed from; by default also from local paths.
+        limits: what one task may use of the disk, of memory and of the journal.
+        allow_bootstrap: whether the scripts with which packages set themselves up are run.
+        models: the options of the language models that blocks may ask (those of
+            `oomol_connect_sdk.models.Models`); by default what ``OOMOL_MODELS_URL`` names.
     """
 
     def __init__(
@@ -59,7 +68,11 @@ class LocalServer:
         token: str | None = None,
         environments_dir: PathLike | None = None,
         max_tasks: int | None = None,
+        keep_tasks: int = KEPT_TASKS,
         installing: InstallOptions | None = None,
+        limits: TaskLimits | None = None,
+        allow_bootstrap: bool = False,
+        models: Mapping[str, Any] | None = None,
     ) -> None:
         self.token = secrets.token_urlsafe(32) if token is None else token
         if not self.token and not _is_loopback(host):
@@ -73,7 +86,13 @@ class LocalServer:
         self._port = port
         self._environments_dir = None if environments_dir is None else Path(environments_dir)
         self._max_tasks = max_tasks
+        self._keep_tasks = keep_tasks
         self._installing = installing or InstallOptions(allow_local_sources=True)
+        self._limits = limits
+        self._allow_bootstrap = allow_bootstrap
+        if models is None and os.environ.get("OOMOL_MODELS_URL"):
+            models = {}
+        self._models = models
         self._thread: threading.Thread | None = None
         self._server: _Server | None = None
         self._base_url: str | None = None
@@ -146,18 +165,37 @@ class LocalServer:
             ready.set_exception(error)
 
     async def _serve(self, listener: socket.socket, ready: Future[None]) -> None:
-        service = open_service(
-            self._packages,
-            data_dir=self._data_dir,
-            environments_dir=self._environments_dir,
-            max_tasks=self._max_tasks,
-            installing=self._installing,
-        )
-        async with service as opened:
-            app = create_app(opened, token=self.token, hosts=_host_names(self._host))
+        async with contextlib.AsyncExitStack() as stack:
+            models, packages, variables = None, self._packages, {}
+            if self._models is not None:
+                from .model_endpoint import BLOCKS, ModelEndpoint
+
+                models = ModelEndpoint(self._models)
+                stack.push_async_callback(models.close)
+                packages = [*packages, BLOCKS]
+                variables = models.environment(self.base_url)
+            service = self._service(packages, variables)
+            opened = await stack.enter_async_context(service)
+            hosts = _host_names(self._host)
+            app = create_app(opened, token=self.token, hosts=hosts, models=models)
             self._server = _Server(app, ready, on_shutdown=opened.end_waits)
             self._server.should_exit = self._ending
             await self._server.serve([listener])
+
+    def _service(
+        self, packages: Sequence[Path], variables: Mapping[str, str]
+    ) -> contextlib.AbstractAsyncContextManager[TaskService]:
+        return open_service(
+            packages,
+            data_dir=self._data_dir,
+            environments_dir=self._environments_dir,
+            max_tasks=self._max_tasks,
+            keep_tasks=self._keep_tasks,
+            installing=self._installing,
+            limits=self._limits,
+            allow_bootstrap=self._allow_bootstrap,
+            variables=variables,
+        )
 
 
 def serve(
@@ -169,7 +207,11 @@ def serve(
     token: str | None = None,
     environments_dir: PathLike | None = None,
     max_tasks: int | None = None,
+    keep_tasks: int = KEPT_TASKS,
     installing: InstallOptions | None = None,
+    limits: TaskLimits | None = None,
+    allow_bootstrap: bool = False,
+    models: Mapping[str, Any] | None = None,
     on_ready: Callable[[LocalServer], None] | None = None,
 ) -> None:
     """Run a server until SIGINT or SIGTERM; to be called in the main thread.
@@ -186,7 +228,11 @@ def serve(
         token=token or "",
         environments_dir=environments_dir,
         max_tasks=max_tasks,
+        keep_tasks=keep_tasks,
         installing=installing or InstallOptions(),
+        limits=limits,
+        allow_bootstrap=allow_bootstrap,
+        models=models,
     )
     with _end_signals() as ended, server:
         if on_ready is not None:
@@ -219,6 +265,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=_http_protocol(),
                 lifespan="off",
                 ws="none",
                 log_config=None,
@@ -239,6 +286,14 @@ class _Server(uvicorn.Server):
         """Let the requests that are held end before the others are waited for."""
         self._on_shutdown()
         await super().shutdown(sockets)
+
+
+def _http_protocol() -> Any:
+    try:
+        from .http_protocol import LimitedHttpProtocol
+    except ImportError:  # Without httptools; what uvicorn then uses limits headers by itself.
+        return "h11"
+    return LimitedHttpProtocol
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

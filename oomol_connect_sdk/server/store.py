@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from .records import (
     TaskRecord,
     now_ms,
 )
+from .removals import holds_uploads
 from .schema import StoreError, last_position, open_reader, open_writer
 from .sqlite_threads import ReaderThreads, WriterThread
 from .task_rows import (
@@ -42,6 +44,7 @@ __all__ = [
     "REQUEST",
     "SERVER",
     "UNFINISHED",
+    "FilesRemoved",
     "JournalEntry",
     "Store",
     "StoreError",
@@ -49,10 +52,24 @@ __all__ = [
     "TaskFilter",
     "TaskPage",
     "TaskRecord",
+    "is_full",
     "now_ms",
 ]
 
 T = TypeVar("T")
+
+
+#: Characters of events that are read at once for a log; one event may pass it.
+LOG_SIZE = 4 * 1024 * 1024
+
+
+def is_full(events: Sequence[StoredEvent]) -> bool:
+    """Whether events of a log end because they are many, so that there may be more."""
+    return sum(len(event.text) for event in events) >= LOG_SIZE
+
+
+class FilesRemoved(Exception):
+    """The files that a task needs were removed together with the task they came with."""
 
 
 class Store:
@@ -82,12 +99,15 @@ class Store:
         """Store a new task and return it.
 
         When there is one with the same idempotency key, nothing is stored and that one returned.
+        Raises FilesRemoved for a task that repeats one whose files are gone.
         """
 
         def write(db: sqlite3.Connection) -> TaskRecord:
             earlier = _task_of_key(db, task.idempotency_key)
             if earlier is not None:
                 return earlier
+            if task.rerun_of and task.uploads_session_id:
+                _check_uploads(db, task.uploads_session_id)
             stored = replace(task, revision=next(self._positions))
             insert_task(db, stored)
             return stored
@@ -178,9 +198,12 @@ class Store:
     async def logs(
         self, task_id: str, after_id: int = 0, limit: int | None = None
     ) -> list[StoredEvent]:
-        """Return the events of a task with ids above ``after_id``, in order."""
+        """Return the events of a task with ids above ``after_id``, in order.
+
+        They are the first ``limit``, or fewer: up to the one with which they are full.
+        """
         shown = f"task_id = ? AND id > ? AND origin != '{REQUEST}'"
-        return await self._events(shown, task_id, after_id, limit=limit)
+        return await self._events(shown, task_id, after_id, limit=limit, size=LOG_SIZE)
 
     async def session_events(self, session_id: str) -> list[StoredEvent]:
         """Return all events of a session, in order."""
@@ -202,6 +225,10 @@ class Store:
 
         return await self._readers.read(read)
 
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run the writes of ``work``, all or none; nobody is told of them."""
+        return await self._writer.write(work)
+
     def close(self) -> None:
         """Finish what waits and close the file."""
         self.hub.close()
@@ -212,13 +239,26 @@ class Store:
         return await self._readers.read(lambda db: select_tasks(db, condition, *values))
 
     async def _events(
-        self, condition: str, *values: Any, limit: int | None = None
+        self,
+        condition: str,
+        *values: Any,
+        limit: int | None = None,
+        size: float = math.inf,
     ) -> list[StoredEvent]:
         query = f"SELECT {_EVENT_COLUMNS} FROM events WHERE {condition} ORDER BY id LIMIT ?"
         parameters = (*values, -1 if limit is None else limit)
-        return await self._readers.read(
-            lambda db: [StoredEvent(*row) for row in db.execute(query, parameters)]
-        )
+
+        def read(db: sqlite3.Connection) -> list[StoredEvent]:
+            events: list[StoredEvent] = []
+            total = 0
+            for row in db.execute(query, parameters):
+                events.append(StoredEvent(*row))
+                total += len(events[-1].text)
+                if total >= size:
+                    break
+            return events
+
+        return await self._readers.read(read)
 
 
 _EVENT_COLUMNS = "id, session_id, node_id, type, origin, event, created_at"
@@ -236,6 +276,11 @@ def _task_of_key(db: sqlite3.Connection, key: str | None) -> TaskRecord | None:
     return tasks[0] if tasks else None
 
 
+def _check_uploads(db: sqlite3.Connection, session_id: str) -> None:
+    if not holds_uploads(db, session_id):
+        raise FilesRemoved("The files that came with the task were removed with it.")
+
+
 def _client(db: sqlite3.Connection, task_id: str) -> str | None:
     row = db.execute("SELECT client FROM tasks WHERE id = ?", (task_id,)).fetchone()
     return row[0] if row else None
@@ -245,5 +290,5 @@ def _event_row(task_id: str, session_id: str, entry: JournalEntry) -> tuple[Any,
     event = entry.event
     stacks = event.get("stacks")
     node_id = stacks[-1]["node_id"] if stacks else "none"
-    text = json_text(event)
-    return (task_id, session_id, node_id, event["type"], entry.origin, text, entry.created_at)
+    row = (task_id, session_id, node_id, event["type"], entry.origin)
+    return (*row, entry.text, entry.created_at)

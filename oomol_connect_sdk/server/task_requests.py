@@ -36,6 +36,10 @@ class TaskOptions:
     labels: Mapping[str, str] = field(default_factory=dict)
     #: Unix milliseconds; a task that has not ended by then is stopped.
     deadline: int | None = None
+    #: The nodes of the flow up to which it runs; none for all of it.
+    nodes: tuple[str, ...] = ()
+    #: Whether inputs that nodes had in earlier runs serve again.
+    use_cache: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,9 @@ class TaskRequest:
     #: What the client calls itself.
     client: str | None = None
     idempotency_key: str | None = None
-    #: Id of the task this one repeats.
+    #: Id of the task this one repeats, and the session that holds the files it was given.
     rerun_of: str | None = None
+    uploads_session_id: str | None = None
 
 
 def task_options(values: Mapping[str, Any]) -> TaskOptions:
@@ -63,6 +68,8 @@ def task_options(values: Mapping[str, Any]) -> TaskOptions:
         priority=_whole_number(values, "priority", -_PRIORITY, _PRIORITY),
         labels=_labels(values.get("labels")),
         deadline=_whole_number(values, "deadline", 0, _LATEST),
+        nodes=_nodes(values.get("nodes")),
+        use_cache=_flag(values, "useCache"),
     )
 
 
@@ -72,13 +79,16 @@ def request_hash(request: TaskRequest, values: NodeInputs | None) -> str:
     ``values`` are the request's inputs in their normal form, files not yet bound.
     """
     options = request.options
-    parts = {
+    parts: dict[str, Any] = {
         "target": request.target,
         "inputs": values,
         "options": [options.priority, options.labels, options.deadline],
         "files": [[upload.name, upload.size, upload.digest] for upload in request.uploads],
         "rerunOf": request.rerun_of,
     }
+    # Left out when not given: keys of servers that did not know it stay what they were.
+    if options.nodes or options.use_cache:
+        parts["part"] = [options.nodes, options.use_cache]
     text = json.dumps(parts, sort_keys=True, default=dict)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -112,6 +122,23 @@ def _labels(labels: Any) -> dict[str, str]:
     if len(labels) > _LABELS:
         raise InvalidOption(f"A task can have {_LABELS} labels, not {len(labels)}.")
     return dict(checked_label(key, value) for key, value in labels.items())
+
+
+def _nodes(nodes: Any) -> tuple[str, ...]:
+    if nodes is None:
+        return ()
+    if not isinstance(nodes, list) or not nodes or not all(isinstance(n, str) for n in nodes):
+        raise InvalidOption("nodes must be a list of the ids of nodes, one at least.")
+    return tuple(dict.fromkeys(nodes))
+
+
+def _flag(values: Mapping[str, Any], name: str) -> bool:
+    value = values.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise InvalidOption(f"{name} must be true or false.")
+    return value
 
 
 def _whole_number(values: Mapping[str, Any], name: str, least: int, most: int) -> int | None:

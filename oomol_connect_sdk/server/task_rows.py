@@ -10,6 +10,9 @@ from typing import Any
 
 from .records import TaskRecord
 
+#: Characters after which a page is full; one task may pass it.
+PAGE_SIZE = 4 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class TaskFilter:
@@ -59,15 +62,21 @@ def select_sized_tasks(
 def select_page(
     db: sqlite3.Connection, wanted: TaskFilter, cursor: int | None, limit: int | None
 ) -> TaskPage:
-    """Return at most ``limit`` tasks, from where ``cursor`` points on."""
+    """Return at most ``limit`` tasks from where ``cursor`` points on; fewer large ones."""
     # Indexes give the numbers, so that no row is read but those that are answered.
     conditions, values = _conditions(wanted, cursor)
     query = f"SELECT number FROM tasks WHERE {conditions} ORDER BY number DESC LIMIT ?"
     one_more = -1 if limit is None else limit + 1
     numbers = [number for (number,) in db.execute(query, (*values, one_more))]
-    page = numbers[:limit]
-    tasks = [task for number in page for task in select_tasks(db, "WHERE number = ?", number)]
-    return TaskPage(tasks, page[-1] if len(page) < len(numbers) else None)
+    tasks: list[TaskRecord] = []
+    total = 0
+    for number in numbers[:limit]:
+        for task, size in select_sized_tasks(db, "WHERE number = ?", number):
+            tasks.append(task)
+            total += size
+        if total >= PAGE_SIZE:
+            break
+    return TaskPage(tasks, number if 0 < len(tasks) < len(numbers) else None)
 
 
 def columns(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +93,9 @@ def json_text(value: Any) -> str:
 
 
 _COLUMNS = tuple(TaskRecord.__dataclass_fields__)
-_JSON_COLUMNS = ("input_values", "result", "node_results", "error", "labels")
+_JSON_COLUMNS = frozenset(
+    ("input_values", "result", "node_results", "error", "labels", "nodes", "cache")
+)
 # The reason of a stop is noted before the stop, and counts only if that is how the task ended.
 _ERROR = "CASE status WHEN 'stopped' THEN COALESCE(error, stop_error) ELSE error END"
 _EXPRESSIONS = ", ".join(_ERROR if name == "error" else name for name in _COLUMNS)

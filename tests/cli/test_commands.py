@@ -147,7 +147,7 @@ def test_a_failed_task_says_why(tmp_path: Path, package: Path) -> None:
         (["run", "{package}::greet", "-i", "name"], "HANDLE=VALUE"),
         (["run", "{package}::greet", "--inputs-file", "-"], "--inputs-file"),
         (["run", "./nowhere::greet"], "no directory './nowhere'"),
-        (["run", "hello::greet"], "--base-url"),
+        (["run", "hello::greet"], "--server"),
         (["serve"], "--package"),
         (["serve", "--package", "{package}", "--host", "0.0.0.0", "--port", "0"], "token"),
     ],

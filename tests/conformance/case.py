@@ -53,6 +53,10 @@ class Case:
     answers: Sequence[Any] = ()
     #: Node → the manifest that ran there.
     ran: Mapping[str, str] = field(default_factory=dict)
+    #: Node → the seconds its job may take.
+    timeouts: Mapping[str, Any] = field(default_factory=dict)
+    #: Where a rule is tested that no flow alone can show: ``file::function``.
+    test: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,9 @@ _SEND = {
     "finish": lambda run, job, result=None: run.send(
         job, "BlockFinished", **({} if result is None else {"result": result})
     ),
-    "fail": lambda run, job, error: run.send(job, "BlockFinished", error=error),
+    "fail": lambda run, job, error, result=None: run.send(
+        job, "BlockFinished", error=error, **({} if result is None else {"result": result})
+    ),
     "error": lambda run, job, error: run.send(job, "BlockError", error=error),
     "time out": lambda run, job, seconds: run.send(
         job, "BlockError", error=f"{job.job_id} timeout after {seconds}s", timeout=seconds

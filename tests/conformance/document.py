@@ -13,7 +13,8 @@ _HEAD = """\
 
 What the engine does, rule by rule. Each rule has a case in `tests/conformance/cases`: a small
 package, a script of what its blocks do, and the events, result or refusal that must come of it.
-The test of a case is `pytest tests/conformance -k <id>`.
+The test of a case is `pytest tests/conformance -k <id>`. A rule that only real processes and
+files can show names its test instead.
 
 This file is written by `python tests/conformance/document.py`; a test compares the two.
 """
@@ -25,9 +26,17 @@ def written() -> str:
 
     parts = [_HEAD]
     for area in read_areas():
-        rows = "".join(f"| {case.id} | {case.rule} |\n" for case in area.cases)
+        rows = "".join(
+            f"| {case.id} | {case.rule}{_elsewhere(case.test)} |\n" for case in area.cases
+        )
         parts.append(f"## {area.title}\n\n{area.about}\n\n| case | rule |\n|---|---|\n{rows}")
     return "\n".join(parts)
+
+
+def _elsewhere(test: str) -> str:
+    """Name the test of a rule that has no flow of its own."""
+    file, _, name = test.partition("::")
+    return f" [`{name}`](../{file})" if test else ""
 
 
 if __name__ == "__main__":

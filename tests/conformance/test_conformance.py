@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from document import DOCUMENT, written
 from oomol_connect_sdk.server.engine.errors import EngineError
 
 ALL = [case for area in read_areas() for case in area.cases]
+PLAYED = [case for case in ALL if not case.test]
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("case", ALL, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", PLAYED, ids=lambda case: case.id)
 def test_the_engine_follows_the_rule(case: Case, tmp_path: Path) -> None:
     if case.refused:
         with pytest.raises(EngineError) as refused:
@@ -35,6 +38,8 @@ def test_the_engine_follows_the_rule(case: Case, tmp_path: Path) -> None:
     for node, path in case.ran.items():
         (ran,) = {job.block_path for job in run.started if job.node_id == node}
         assert ran == tmp_path / path
+    for node, seconds in case.timeouts.items():
+        assert {job.timeout for job in run.started if job.node_id == node} == {seconds}
 
 
 def compare(directory: Path, left: Any, operator: str, right: Any) -> bool:
@@ -53,6 +58,16 @@ nodes:
 """
     case = Case("", "", flow=flow, inputs={"x": left})
     return "o" in play(case, open_case(case, directory)).finish.result
+
+
+@pytest.mark.parametrize("test", sorted({case.test for case in ALL if case.test}))
+def test_what_a_rule_names_as_its_test_is_one(test: str) -> None:
+    file, _, name = test.partition("::")
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    names = [node.name for node in tree.body if isinstance(node, functions)]
+    assert name.startswith("test_")
+    assert name in names
 
 
 def test_every_case_has_an_id_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""The README's commands and code, and the example scripts, run as they are written."""
+"""The documents' commands and code, and the example scripts, run as they are written."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from oomol_connect_sdk import OomolConnectClient, SyncOomolConnectClient
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 
 pytestmark = pytest.mark.skipif(
     sys.version_info < (3, 10), reason="the local server needs Python 3.10 or newer"
 )
 
 
-def fenced(marker: str) -> str:
-    found = re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)\n```", README, re.DOTALL)
+def fenced(marker: str, document: str = README) -> str:
+    found = re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)\n```", document, re.DOTALL)
     assert found, marker
     return found[1]
 
@@ -124,6 +125,153 @@ def test_the_example_scripts_run(
     done = run([sys.executable, f"examples/{script}"], clone, environment)
     assert done.returncode == 0, done.stderr
     assert [text for text in shown if text not in done.stdout] == []
+
+
+@pytest.fixture
+def service() -> Iterator[Any]:
+    """An OpenAI-compatible model service."""
+    from openai_server import openai_server
+
+    with openai_server() as server:
+        server.keys = {"your-api-key"}
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("marker", "shown"),
+    [
+        ("models", ["Echo: Tell a story.", "q1 Echo: What is art", "q2 Echo: What is ma", "48"]),
+        ("agent", ['Tools: {"city": "Kyoto", "days": 1, "sky": "clear"}', "Echo: And tomorrow?"]),
+    ],
+)
+def test_the_code_about_models_runs(
+    clone: Path, environment: Dict[str, str], service: Any, marker: str, shown: List[str]
+) -> None:
+    if marker == "agent":
+        service.script(wanted_tools(weather={"city": "Kyoto"}))
+    code = fenced(f"run: {marker}", MODELS).replace("https://api.openai.com/v1", service.url)
+    done = run([sys.executable, "-c", code], clone, environment)
+    assert done.returncode == 0, done.stderr
+    assert [text for text in shown if text not in done.stdout] == []
+
+
+KYOTO = '{"city": "Kyoto", "temperature": 21, "unit": "celsius"}'
+
+
+@pytest.mark.parametrize(
+    ("script", "shown"),
+    [
+        (
+            "basics.py",
+            [
+                "callback: stop Usage(prompt_tokens=7",
+                "answer: Echo: What is the capital of Japan?",
+                "second: Echo: What is my name?",
+                "remembered: ['user', 'assistant', 'user', 'assistant']",
+                "image: Echo: Which colour is this? [image_url]",
+                "collected: 2 replies, 24 tokens",
+            ],
+        ),
+        (
+            "streaming.py",
+            [
+                "1. Echo: Tell a joke about a workflow.\n",
+                "2. 7 pieces: Echo:| Tell| a| joke",
+                "3. (the model calls today)Tools: Friday\n",
+                "4. Echo: Tell a joke about a workflow.\n",
+            ],
+        ),
+        (
+            "tools.py",
+            [
+                f"one: Tools: {KYOTO}\n",
+                f"several: Tools: {KYOTO} | 69.8 °F\n",
+                f"stream: Tools: {KYOTO}\n",
+                f"hidden: Tools: {KYOTO}\n",
+                f"notes: [weather: ''] [more: '{{\"city\": \"Kyoto\"}}'] Tools: {KYOTO}\n",
+                "sales.csv",
+            ],
+        ),
+        (
+            "configuration.py",
+            [
+                "file: 0.2 500 3\n",
+                "captured: ",
+                "/chat/completions: 200 in ",
+                "saved: POST 200 [{'role': 'user', 'content': 'What is a workflow?'}]",
+                "requests: 2, of which answered: 100%\ntokens: 14 + 10\n",
+                "callback: 8 pieces, Echo: What is a workflow?\n",
+                "mixed: 1.0 500\n",
+            ],
+        ),
+    ],
+)
+def test_the_examples_of_models_run(
+    clone: Path, environment: Dict[str, str], service: Any, script: str, shown: List[str]
+) -> None:
+    service.script(*wishes_of(script))
+    variables = {
+        **environment,
+        "OOMOL_MODELS_URL": service.url,
+        "OOMOL_MODELS_API_KEY": "your-api-key",
+        "OOMOL_MODELS_MODEL": "gpt-4o-mini",
+        "PYTHONIOENCODING": "utf-8",
+    }
+    done = run([sys.executable, f"examples/models/{script}"], clone, variables)
+    assert done.returncode == 0, done.stderr
+    assert [text for text in shown if text not in done.stdout] == []
+    assert "your-api-key" not in done.stdout + done.stderr
+
+
+def wishes_of(script: str) -> List[Any]:
+    """Return the answers that have the tools of an example called."""
+    from openai_server import decent
+
+    if script == "streaming.py":
+        return [decent, decent, streamed_wish("today", {})]
+    if script != "tools.py":
+        return []
+    kyoto = {"city": "Kyoto"}
+    return [
+        *(wanted_tools(weather=kyoto), decent),
+        *(wanted_tools(weather=kyoto, to_fahrenheit={"celsius": 21}), decent),
+        *[streamed_wish("weather", kyoto), decent] * 3,
+        wanted_tools(**{"sales-report__read-sales": {"folder": "examples/data/sales"}}),
+    ]
+
+
+def wanted_tools(**tools: Any) -> Any:
+    """Answer with the wish to have tools called."""
+    from openai_server import completion, respond
+
+    return respond(completion(None, tools=list(tools.items())))
+
+
+def streamed_wish(name: str, arguments: Any) -> Any:
+    """Answer with the same wish, in pieces."""
+    from openai_server import chunk, stream, tool_call, usage_chunk
+
+    pieces = [tool_call(0, name, ""), tool_call(0, None, arguments, None)]
+    return stream(
+        *[chunk(tools=[piece]) for piece in pieces], chunk(finish="tool_calls"), usage_chunk()
+    )
+
+
+PROMISES = {"T": 13, "Z": 7, "C": 11, "D": 11}
+
+
+def test_every_promise_about_models_has_its_row() -> None:
+    rows = re.findall(r"^\| ([TZCD]\d+) \|", MODELS, re.MULTILINE)
+    assert rows == [f"{kind}{number + 1}" for kind in PROMISES for number in range(PROMISES[kind])]
+
+
+def test_every_promise_about_models_names_tests_that_are_there() -> None:
+    rows = re.findall(r"^\| [TZCD]\d+ \| .* \|$", MODELS, re.MULTILINE)
+    named = [re.findall(r"`(test_\w+\.py)::(test_\w+)`", row) for row in rows]
+    assert [row for row, tests in zip(rows, named) if not tests] == []
+    for file, test in {pair for tests in named for pair in tests}:
+        code = (ROOT / "tests" / "models" / file).read_text(encoding="utf-8")
+        assert re.search(rf"^ *(async )?def {test}\(", code, re.MULTILINE), f"{file}::{test}"
 
 
 def test_a_flow_gives_the_same_result_in_every_way(

@@ -36,6 +36,7 @@ def open_session(
     inputs: Mapping[str, Any] | None = None,
     nodes_inputs: Mapping[str, Mapping[str, Any]] | None = None,
     session_id: str = SESSION_ID,
+    nodes: Iterable[str] = (),
 ) -> Session:
     found = catalog.resolve(target)
     return Session(
@@ -45,6 +46,7 @@ def open_session(
         references=catalog.references,
         inputs=inputs or {},
         nodes_inputs=nodes_inputs or {},
+        nodes=tuple(nodes),
         clock=lambda: 1_000,
     )
 

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 from executor_task import running_task
+from packages import task_text, write_package
 from packaging.requirements import Requirement
+from servers import ended
 
+from oomol_connect_sdk.server.backend import open_service
 from oomol_connect_sdk.server.executors import EnvironmentFailed, Environments, WorkerPool, building
 from oomol_connect_sdk.server.executors.project_file import read_project
 
@@ -286,3 +289,40 @@ async def test_without_uv_the_environment_is_built_by_pip(
     (package / "requirements.txt").write_text("six==1.17.0\n")
     python = await Environments(tmp_path / "cache").interpreter(package, lambda line: None)
     assert imports(python, "six", "oocana", "pip")
+
+
+MEETING = """
+import os, time, six
+
+def main(params):
+    open(params["mine"], "w").close()
+    while not os.path.exists(params["other"]):
+        time.sleep(0.01)
+    return {"version": six.__version__}
+"""
+
+
+async def test_packages_that_pin_different_versions_of_a_library_run_at_the_same_time(
+    tmp_path: Path, kept_cache: Path
+) -> None:
+    versions = {"old": "1.16.0", "new": "1.17.0"}
+    packages = [
+        write_package(
+            tmp_path / name,
+            name,
+            files={
+                "requirements.txt": f"six=={version}\n",
+                "tasks/meet/task.oo.yaml": task_text("mine other", "version"),
+                "tasks/meet/main.py": MEETING,
+            },
+        )
+        for name, version in versions.items()
+    ]
+    places = [str(tmp_path / "first"), str(tmp_path / "second")]
+    async with open_service(packages, environments_dir=kept_cache) as service:
+        tasks = [
+            await service.create(f"{name}::meet", {"mine": mine, "other": other})
+            for name, mine, other in zip(versions, places, places[::-1], strict=True)
+        ]
+        results = [(await ended(service, task.id)).result for task in tasks]
+    assert results == [{"version": version} for version in versions.values()]

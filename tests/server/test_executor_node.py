@@ -603,7 +603,10 @@ async def test_a_package_s_own_esbuild_and_modules_are_used(task: ExecutorTask) 
         f"{library}/index.mjs": "export const name = 'its own';",
         "/node_modules/.bin/esbuild": """\
             #!/bin/sh
-            for argument; do case $argument in --outfile=*) out=${argument#*=};; esac; done
+            for argument; do case $argument in
+                --outfile=*) out=${argument#*=};;
+                --metafile=*) echo '{"inputs": {}}' > "${argument#*=}";;
+            esac; done
             { echo "const copied = true;"; cat "$1"; } > "$out"
             """,
     })  # fmt: skip

@@ -80,6 +80,23 @@ async def test_a_reference_becomes_the_secret(
     assert await run(task, value, schema) == {"result": {"out": expected}}
 
 
+async def test_what_a_flow_calls_a_secret_becomes_one(
+    task: ExecutorTask, secrets_file: Path
+) -> None:
+    block = task.block("block", "def main(inputs): return {'out': inputs['value']}")
+    overrides = [
+        {"path": ["keys", 0], "schema": SECRET},
+        {"path": ["deep", "er"], "schema": SECRET},
+    ]
+    definitions = {"value": {"handle": "value", "schema_overrides": overrides}}
+    name = "Custom,github,token"
+    value = {"keys": [name, name], "deep": {"er": name, "other": name}}
+    job = task.job(block, {"value": value}, inputs_def=definitions)
+    assert await task.finished(task.start_job(job)) == {
+        "result": {"out": {"keys": [TOKEN, name], "deep": {"er": TOKEN, "other": name}}}
+    }
+
+
 async def test_a_shell_command_gets_secrets_too(task: ExecutorTask, secrets_file: Path) -> None:
     task.block("shell", "")
     inputs = {"command": 'test "$T" = s3cret-value', "envs": f"T={TOKEN}"}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from executor_task import ExecutorTask, is_running, running_task, until_gone
+from executor_task import PATIENCE, ExecutorTask, is_running, running_task, until_gone
 
-from oomol_connect_sdk.server.engine.actions import Service
-from oomol_connect_sdk.server.executors import Environments, WorkerPool
+from oomol_connect_sdk.server.engine.actions import Service, ServiceStart
+from oomol_connect_sdk.server.executors import AppServices, Environments, WorkerPool
 
 #: Counts its starts and the calls of its blocks.
 COUNTER = """
@@ -51,6 +53,33 @@ NODE_COUNTER = """
     """
 
 
+#: Notes its process in the package's own directory as soon as it starts.
+NOTING = """
+    import os
+    NOTE = os.path.join(os.environ["OOCANA_PKG_DIR"], "process")
+    STARTS = []
+    def main(service):
+        STARTS.append(1)
+        calls = []
+        def count(inputs, context):
+            calls.append(1)
+            return {"out": [len(STARTS), len(calls), os.getpid()]}
+        service.block_handler = {"count": count}
+        with open(NOTE, "w") as file:
+            file.write(f"{os.getpid()}\\n")
+    """
+NODE_NOTING = """
+    import { writeFileSync } from "node:fs";
+    let starts = 0;
+    let calls = 0;
+    export function main(service) {
+        starts++;
+        service.blockHandler = { count: () => ({ out: [starts, ++calls, process.pid] }) };
+        writeFileSync(`${process.env.OOCANA_PKG_DIR}/process`, `${process.pid}\\n`);
+    }
+    """
+
+
 @pytest.fixture
 async def pool(tmp_path: Path) -> AsyncIterator[WorkerPool]:
     pool = WorkerPool(Environments(tmp_path / "environments"))
@@ -70,19 +99,51 @@ def write(task: ExecutorTask, source: str, entry: str = "index.py") -> None:
     (directory / "index.py").rename(directory / entry)
 
 
+def manifest(package_dir: Path) -> Path:
+    return package_dir / "tasks" / "service" / "service.oo.yaml"
+
+
+def in_advance(
+    package_dir: Path,
+    start_at: str,
+    *,
+    stop_at: str = "session_end",
+    executor: str = "python",
+    entry: str = "index.py",
+) -> ServiceStart:
+    """What starts the service before any block of it."""
+    options = {"entry": entry, "function": "main"}
+    service = Service(manifest(package_dir), "count", executor, options, start_at, stop_at)
+    return ServiceStart(service, package_dir, package_dir.name)
+
+
+async def noted_process(file: Path) -> int:
+    """Wait until a service has noted its process there."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while not text(file).endswith("\n"):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.02)
+    return int(text(file))
+
+
+def text(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
 def start(
     task: ExecutorTask,
     block: str = "count",
     *,
+    start_at: str = "block_start",
     stop_at: str = "session_end",
     keep_alive: float | None = None,
     executor: str = "python",
     entry: str = "index.py",
     **inputs: Any,
 ) -> str:
-    manifest = task.package_dir / "tasks" / "service" / "service.oo.yaml"
     options = {"entry": entry, "function": "main"}
-    service = Service(manifest, block, executor, options, "block_start", stop_at, keep_alive)
+    path = manifest(task.package_dir)
+    service = Service(path, block, executor, options, start_at, stop_at, keep_alive)
     job = task.job("service", inputs)
     # In a process that several tasks share the ids must differ, as those of the engine do.
     return task.start_job(replace(job, service=service, job_id=f"{task.session_id}-{job.job_id}"))
@@ -241,3 +302,122 @@ async def test_a_service_that_dies_is_started_again(task: ExecutorTask) -> None:
     )
     assert "exit code 1" in (await task.finished(start(task, "die")))["error"]
     assert await task.finished(start(task, "live")) == {"result": {"out": 1}}
+
+
+NOTERS = [
+    pytest.param("python", NOTING, "index.py"),
+    pytest.param("nodejs", NODE_NOTING, "main.mjs", marks=LANGUAGES[1].marks),
+]
+
+
+@pytest.mark.parametrize(("executor", "source", "entry"), NOTERS)
+async def test_a_service_may_start_with_its_task_and_ends_with_it(
+    task: ExecutorTask, tmp_path: Path, executor: str, source: str, entry: str
+) -> None:
+    write(task, source, entry)
+    how: dict[str, Any] = {"executor": executor, "entry": entry}
+    starting = in_advance(task.package_dir, "session_start", **how)
+    task.executors.start_services([starting])
+    process = await noted_process(tmp_path / "d/demo/process")
+    assert await count(task, start_at="session_start", **how) == (1, 1, process)
+    assert await count(task, start_at="session_start", **how) == (1, 2, process)
+    await task.executors.close(kill=False)
+    assert not is_running(process)
+
+
+async def test_a_service_that_no_block_used_ends_with_its_task_as_well(
+    task: ExecutorTask, tmp_path: Path
+) -> None:
+    write(task, NOTING)
+    starting = in_advance(task.package_dir, "session_start", stop_at="block_end")
+    task.executors.start_services([starting])
+    process = await noted_process(tmp_path / "d/demo/process")
+    await task.executors.close(kill=False)
+    assert not is_running(process)
+
+
+async def test_a_task_that_is_closed_at_once_leaves_no_service_behind(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = text(children).split()
+    async with running_task(pool, tmp_path) as task:
+        write(task, NOTING)
+        task.executors.start_services([in_advance(task.package_dir, "session_start")])
+        await asyncio.sleep(0)
+        await task.executors.close(kill=True)
+    await pool.close()
+    assert set(text(children).split()) <= set(before)
+
+
+async def test_a_service_ends_with_its_blocks_also_when_it_started_before_them(
+    task: ExecutorTask, tmp_path: Path
+) -> None:
+    write(task, NOTING)
+    starting = in_advance(task.package_dir, "session_start", stop_at="block_end")
+    task.executors.start_services([starting])
+    process = await noted_process(tmp_path / "d/demo/process")
+    how: dict[str, Any] = {"start_at": "session_start", "stop_at": "block_end", "keep_alive": 0.05}
+    assert await count(task, **how) == (1, 1, process)
+    await until_gone(process)
+
+
+async def test_a_service_that_fails_early_says_so_to_its_blocks(task: ExecutorTask) -> None:
+    write(task, "raise ValueError('no database')")
+    task.executors.start_services([in_advance(task.package_dir, "session_start")])
+    for _ in range(2):
+        assert "no database" in (await task.finished(start(task, "any")))["error"]
+
+
+@pytest.mark.parametrize("stop_at", ["session_end", "app_end", "never"])
+@pytest.mark.parametrize(("executor", "source", "entry"), NOTERS)
+async def test_a_service_may_start_with_the_server_and_ends_with_it(
+    pool: WorkerPool, tmp_path: Path, executor: str, source: str, entry: str, stop_at: str
+) -> None:
+    how: dict[str, Any] = {"executor": executor, "entry": entry, "stop_at": stop_at}
+    async with running_task(pool, tmp_path, session_id="writer") as writer:
+        write(writer, source, entry)
+    services = AppServices(pool, tmp_path / "generated", tmp_path / "d")
+    services.start([in_advance(tmp_path / "demo", "app_start", **how)])
+    process = await noted_process(tmp_path / "d/demo/process")
+    for calls, session_id in enumerate("ab", 1):
+        async with running_task(pool, tmp_path, session_id=session_id) as task:
+            found = await count(task, start_at="app_start", **how)
+            assert found == (1, calls, process)
+    assert is_running(process)
+    await services.close()
+    await pool.close()
+    assert not is_running(process)
+
+
+async def test_a_service_of_the_server_that_died_is_started_by_its_next_block(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    async with running_task(pool, tmp_path) as task:
+        write(task, NOTING)
+        services = AppServices(pool, tmp_path / "generated", tmp_path / "d")
+        services.start([in_advance(task.package_dir, "app_start")])
+        process = await noted_process(tmp_path / "d/demo/process")
+        os.kill(process, signal.SIGKILL)
+        await until_gone(process)
+        finished = await task.finished(start(task, start_at="app_start"))
+        # The server may notice the death only by what it sends there.
+        while "SIGKILL" in finished.get("error", ""):
+            finished = await task.finished(start(task, start_at="app_start"))
+        starts, calls, other = finished["result"]["out"]
+        assert (starts, calls) == (1, 1)
+        assert other != process
+        await services.close()
+
+
+async def test_a_service_of_the_server_that_can_not_be_started_is_logged(
+    pool: WorkerPool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    services = AppServices(pool, tmp_path / "generated", tmp_path / "d")
+    services.start([in_advance(tmp_path / "demo", "app_start", executor="rust")])
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while "can't be started with the server" not in caplog.text:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
+    assert "needs the executor 'rust'" in caplog.text
+    await services.close()

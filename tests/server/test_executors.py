@@ -344,8 +344,8 @@ async def test_a_job_that_ends_in_time_is_not_timed_out(task: ExecutorTask) -> N
     ("executor", "why"),
     [
         ("elixir", ""),
-        ("rust", ": it needs the Rust SDK of OOMOL"),
-        ("connector", ": it needs OOMOL's connector service"),
+        ("rust", ": such a block talks to the message broker of OOMOL's own engine"),
+        ("connector", ": such a block calls OOMOL's connector service"),
     ],
 )
 async def test_an_executor_that_is_not_available_is_named(
@@ -356,7 +356,7 @@ async def test_an_executor_that_is_not_available_is_named(
     assert task.messages == []
     finished = await task.finished(job_id)
     assert (
-        f"task.oo.yaml needs the executor '{executor}', which is not available here{why}; "
+        f"task.oo.yaml needs the executor '{executor}', which is not available here{why}"
         in (finished["error"])
     )
     assert finished["error"].endswith("available: nodejs, python, shell")

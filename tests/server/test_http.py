@@ -441,6 +441,27 @@ def test_a_page_of_another_origin_can_change_nothing_without_a_token(
         assert own.status_code == 200
 
 
+@pytest.mark.parametrize("token", ["", TOKEN])
+def test_no_other_origin_is_let_in(shop: Path, token: str) -> None:
+    origin = {"Origin": "http://evil.example"}
+    preflight = {
+        **origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type",
+    }
+    with LocalServer([shop], token=token) as server:
+        for path in ("/v1/tasks", "/ui", "/doc", "/packages", "/api/v1/blocks"):
+            answers = [
+                httpx.options(server.base_url + path, headers=preflight),
+                httpx.get(server.base_url + path, headers={**origin, "Authorization": token}),
+            ]
+            assert answers[0].status_code >= 400
+            for answer in answers:
+                assert not [name for name in answer.headers if name.startswith("access-control")]
+                assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 async def test_a_fault_of_the_server_gives_no_internals_away(shop: Path) -> None:
     async with open_service([shop]) as service:
         app = create_app(service, token=None, hosts=None)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import time
@@ -389,3 +390,124 @@ async def test_a_block_that_prints_much_costs_few_commits(shop: Path) -> None:
         _, events = await service.logs(task.id)
         assert len(events) > 3_000
         assert service.commits - before < 100
+
+
+LASTING = {
+    "tasks/py/task.oo.yaml": task_text("notes"),
+    "tasks/py/main.py": """
+import os, subprocess, sys, threading, time
+
+def main(params, context):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    threading.Thread(target=time.sleep, args=[600]).start()
+    if os.fork() == 0:
+        time.sleep(600)
+        os._exit(0)
+    with open(params["notes"], "a") as file:
+        file.write(f"{os.getpid()} {child.pid}\\n")
+    time.sleep(600)
+""",
+    "tasks/sh/task.oo.yaml": "executor: {name: shell}\ninputs_def: [{handle: command}]\n",
+    "tasks/js/task.oo.yaml": """
+executor: {name: nodejs, options: {entry: main.mjs}}
+inputs_def: [{handle: notes}]
+""",
+    "tasks/js/main.mjs": """
+import { appendFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+
+export default function main({ notes }) {
+  const child = spawn("sleep", ["600"]);
+  appendFileSync(notes, `${process.pid} ${child.pid}\\n`);
+  return new Promise(() => {});
+}
+""",
+    "services/svc/service.oo.yaml": """
+executor: {name: python, entry: main.py, function: main}
+blocks: [{name: stay, inputs_def: [{handle: notes}]}]
+""",
+    "services/svc/main.py": """
+import os, time
+
+def stay(inputs, context):
+    with open(inputs["notes"], "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    time.sleep(600)
+
+def main(service):
+    service.block_handler = {"stay": stay}
+""",
+    "flows/main/flow.oo.yaml": """
+inputs_def: [{handle: notes}, {handle: command}]
+nodes:
+  - node_id: py
+    task: self::py
+    inputs_from: &notes [{handle: notes, from_flow: [{input_handle: notes}]}]
+  - {node_id: js, task: self::js, inputs_from: *notes}
+  - {node_id: svc, service: self::svc::stay, inputs_from: *notes}
+  - node_id: sh
+    task: self::sh
+    inputs_from: [{handle: command, from_flow: [{input_handle: command}]}]
+""",
+}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_stopping_a_task_leaves_no_process_behind(tmp_path: Path, files: Files) -> None:
+    package = write_package(tmp_path / "lasting", "lasting", files=LASTING)
+    command = f"sleep 600 & echo $$ $! >> '{files.notes}'; sleep 600"
+    with LocalServer([package], data_dir=tmp_path / "data", token="") as server:
+        connection = Connection(server.base_url, "")
+        task_id = connection.create("main", {"notes": str(files.notes), "command": command})
+        wait_until(lambda: len(files.noted()) == 4, "four blocks that run")
+        processes = [int(number) for line in files.noted() for number in line.split()]
+        assert len(processes) == 7
+        assert all(map(is_running, processes))
+        assert connection.stop(task_id)["status"] == "stopped"
+        wait_until(lambda: not any(map(is_running, processes)), "the end of all processes")
+        # A fork that told nobody its number is gone as well.
+        wait_until(lambda: not processes_of(str(tmp_path)), "the end of the forks")
+        connection.http.close()
+
+
+def processes_of(word: str) -> list[str]:
+    """Give the command lines that contain a word, but for those of this process and its parents."""
+    own = {os.getpid(), os.getppid()}
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) not in own:
+            with contextlib.suppress(OSError):
+                line = (process / "cmdline").read_text(errors="replace")
+                found += [line] if word in line else []
+    return found
+
+
+def test_temporary_files_go_with_a_task_that_succeeds_and_stay_with_one_that_fails(
+    tmp_path: Path,
+) -> None:
+    leaving = {
+        "tasks/leave/task.oo.yaml": task_text("error=", "directory"),
+        "tasks/leave/main.py": """
+import os
+
+def main(params, context):
+    with open(os.path.join(context.tmp_dir, "left"), "w") as file:
+        file.write("text")
+    context.output("directory", context.tmp_dir)
+    if params["error"]:
+        raise ValueError(params["error"])
+""",
+    }
+    package = write_package(tmp_path / "leaving", "leaving", files=leaving)
+    with LocalServer([package], data_dir=tmp_path / "data", token="") as server:
+        connection = Connection(server.base_url, "")
+        left = []
+        for error in ("", "no luck"):
+            task_id = connection.create("leaving::leave", {"error": error})
+            connection.wait(task_id)
+            (row,) = [r for r in connection.logs(task_id) if r["type"] == "BlockOutput"]
+            left.append(Path(row["event"]["output"]) / "left")
+        wait_until(lambda: not left[0].exists(), "the removal")
+        assert left[1].read_text() == "text"
+        assert left[0].parent.name.rpartition("-")[0] == "leave"
+        connection.http.close()

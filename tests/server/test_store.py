@@ -27,7 +27,7 @@ from oomol_connect_sdk.server.store import (
     TaskFilter,
     TaskRecord,
 )
-from oomol_connect_sdk.server.task_rows import select_page
+from oomol_connect_sdk.server.task_rows import select_page, select_tasks
 
 
 def record(task_id: str, **changes: Any) -> TaskRecord:
@@ -267,6 +267,17 @@ async def test_pages_of_tasks_leave_out_none_and_repeat_none(store: Store) -> No
     assert list(everything.tasks) == await store.tasks()
 
 
+async def test_a_page_of_large_tasks_is_short_and_goes_on(store: Store) -> None:
+    for number in range(5):
+        await store.create_task(record(f"t{number}", result={"text": "x" * 3_000_000}))
+    first = await store.page(TaskFilter(), limit=4)
+    assert [task.id for task in first.tasks] == ["t4", "t3"]
+    second = await store.page(TaskFilter(), cursor=first.next_cursor, limit=4)
+    assert [task.id for task in second.tasks] == ["t2", "t1"]
+    last = await store.page(TaskFilter(), cursor=second.next_cursor, limit=4)
+    assert ([task.id for task in last.tasks], last.next_cursor) == (["t0"], None)
+
+
 async def test_a_short_page_reads_no_results_but_its_own(tmp_path: Path) -> None:
     store = Store(tmp_path / "connect.sqlite3")
     for number in range(20):
@@ -276,7 +287,7 @@ async def test_a_short_page_reads_no_results_but_its_own(tmp_path: Path) -> None
     # So little that SQLite has to read every page it needs.
     reader.execute("PRAGMA cache_size = 10")
     began = time.process_time()
-    select_page(reader, TaskFilter(), None, None)
+    select_tasks(reader, "ORDER BY number")
     middle = time.process_time()
     for _ in range(4):
         page = select_page(reader, TaskFilter(statuses=["created"]), None, 1)

@@ -27,6 +27,16 @@ class Service:
 
 
 @dataclass(frozen=True)
+class ServiceStart:
+    """A service that is to be started before a block of it runs."""
+
+    service: Service
+    #: The package whose environment it runs in.
+    package_dir: Path
+    package_name: str
+
+
+@dataclass(frozen=True)
 class Job:
     """One run of one task block: everything an executor needs to know about it."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .actions import ServiceStart
 from .catalog_rows import block_row, flow_row
 from .errors import EngineError
 from .manifests import (
@@ -32,6 +33,8 @@ MEMBER_FOLDERS = (
     ("subflows", "subflow"),
     ("flows", "flow"),
 )
+#: Where a package keeps its services.
+SERVICE_FOLDERS = ("services", "blocks")
 
 #: A longer target is not compared with all names, nor repeated in full.
 _LONGEST_NAME = 200
@@ -66,10 +69,12 @@ class Target:
     manifest: TaskBlock | Flow
     #: The manifest file.
     path: Path
+    #: Names it whatever else there is: the path, and ``::block`` for a block of a service.
+    address: str
 
 
 class Catalog:
-    """Every task, subflow and flow of some packages, read once.
+    """Every task, subflow, flow and service of some packages, read once.
 
     Each path is a package or a directory whose children are packages; a path that is neither,
     or a package whose own ``package.oo.yaml`` is broken, is a ManifestError at once. Any other
@@ -114,7 +119,8 @@ class Catalog:
         return [
             block_row(member.manifest, member.package, member.path, self._locale(member))
             for member in self._members
-            if member.kind != "flow" and not isinstance(member.manifest, ManifestError)
+            if member.kind not in ("flow", "service")
+            and not isinstance(member.manifest, ManifestError)
         ]
 
     def flows(self) -> list[dict[str, Any]]:
@@ -129,13 +135,24 @@ class Catalog:
             if member.kind == "flow" and isinstance(member.manifest, Flow)
         ]
 
+    def app_services(self) -> list[ServiceStart]:
+        """Give the services that start with the server, of the highest version of each package."""
+        starts: dict[Path, ServiceStart] = {}
+        for member in self._newest():
+            manifest, package = member.manifest, member.package
+            service = manifest.service if isinstance(manifest, TaskBlock) else None
+            if service is not None and service.start_at == "app_start":
+                starts[service.path] = ServiceStart(service, package.directory, package.name)
+        return list(starts.values())
+
     def resolve(self, target: str) -> Target:
         """Give the block or flow that a name or path means.
 
         ``package::name`` (a block rather than a flow, of the highest version unless
         ``package@1.2.3::name`` says which), the bare name of a flow or else of a block, or the
-        path of a manifest or its directory, absolute or relative to its package. Raises
-        UnknownTarget, or ManifestError when the manifest is broken.
+        path of a manifest or its directory, absolute or relative to its package. A block of a
+        service is ``package::service::block``, or ``path::block``. Raises UnknownTarget, or
+        ManifestError when the manifest is broken.
         """
         found = self._matching(target)
         if not found:
@@ -146,21 +163,22 @@ class Catalog:
         return found[0].target()
 
     def _matching(self, target: str) -> list[_Member]:
-        package, separator, name = target.partition("::")
-        if separator:
-            return self._in_package(package, name)[:1]
-        if os.path.isabs(target):
-            path = _real_path(target)
-            return [member for member in self._members if member.is_at(path)]
+        start, _, name = target.partition("::")
+        if os.path.isabs(start):
+            path = _real_path(start)
+            return [member for member in self._members if member.is_at(path, name)]
+        in_package = self._in_package(start, name)[:1] if name else []
+        if in_package:
+            return in_package
         newest = self._newest()
-        path = Path(os.path.normpath(target))
-        at_path = [member for member in newest if member.is_at(member.package.directory / path)]
+        path = Path(os.path.normpath(start))
+        at_path = [m for m in newest if m.is_at(m.package.directory / path, name)]
         named = [member for member in newest if member.name == target]
         flows = [member for member in named if member.kind == "flow"]
         return at_path or flows or named
 
     def _in_package(self, package: str, name: str) -> list[_Member]:
-        named = [member for member in self._members if member.name == name]
+        named = [member for member in self._members if member.is_named(name)]
         exact = [m for m in named if m.package.version and m.package.label == package]
         if exact:
             return exact
@@ -182,10 +200,9 @@ class Catalog:
     def _unknown(self, target: str) -> UnknownTarget:
         if len(target) > _LONGEST_NAME:
             return UnknownTarget(f"there is no block or flow {target[:_LONGEST_NAME]!r}...")
-        names = dict.fromkeys(
-            name for member in self._newest() for name in (member.id, member.name)
-        )
-        close = difflib.get_close_matches(target, names, n=3)
+        names = dict.fromkeys(name for member in self._newest() for name in member.names)
+        close = [name for name in names if name.startswith(f"{target}::")]
+        close = close or difflib.get_close_matches(target, names, n=3)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         return UnknownTarget(f"there is no block or flow {target!r}{hint}", close)
 
@@ -203,6 +220,23 @@ class Catalog:
                 block_names.append(name)
             manifest = loaded.error or self._read(kind, path)
             self._members.append(_Member(package, name, kind, path, manifest))
+        for path in _service_files(package):
+            self._add_service(package, path, loaded.error)
+
+    def _add_service(self, package: Package, path: Path, error: ManifestError | None) -> None:
+        name = path.parent.name
+        try:
+            if error is not None:
+                raise error
+            blocks = self._references.read_service(path).blocks
+        except ManifestError as fault:
+            if error is None:
+                self._broken.append(fault)
+            self._members.append(_Member(package, name, "service", path, fault))
+            return
+        for block in blocks.values():
+            full = f"{name}::{block.name}"
+            self._members.append(_Member(package, full, "service", path, block, block.name))
 
     def _read(self, kind: str, path: Path) -> TaskBlock | Flow | ManifestError:
         try:
@@ -250,6 +284,8 @@ class _Member:
     kind: str
     path: Path
     manifest: TaskBlock | Flow | ManifestError
+    #: The name within a service.
+    block: str = ""
 
     @property
     def id(self) -> str:
@@ -259,15 +295,31 @@ class _Member:
     def full_id(self) -> str:
         return f"{self.package.label}::{self.name}"
 
-    def is_at(self, path: Path) -> bool:
-        return path in (self.path, self.path.parent)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it may be asked for by."""
+        return (self.id,) if self.kind == "service" else (self.id, self.name)
+
+    def is_at(self, path: Path, block: str) -> bool:
+        at_path = path in (self.path, self.path.parent)
+        return at_path and (self.block == block or self._is_broken_service)
+
+    def is_named(self, name: str) -> bool:
+        starts = self._is_broken_service and name.startswith(f"{self.name}::")
+        return self.name == name or starts
+
+    @property
+    def _is_broken_service(self) -> bool:
+        """Whether it stands for all blocks of a service, none of which can be read."""
+        return self.kind == "service" and isinstance(self.manifest, ManifestError)
 
     def target(self) -> Target:
         manifest = self.manifest
         if isinstance(manifest, ManifestError):
             raise ManifestError(manifest.path, manifest.line, manifest.message)
         kind: Literal["block", "flow"] = "block" if isinstance(manifest, TaskBlock) else "flow"
-        return Target(self.package, self.name, kind, manifest, self.path)
+        address = f"{self.path}::{self.block}" if self.block else str(self.path)
+        return Target(self.package, self.name, kind, manifest, self.path, address)
 
 
 def _real_path(target: str) -> Path:
@@ -311,3 +363,15 @@ def _member_files(package: Package) -> Iterator[tuple[str, Path]]:
             path = find_manifest(child, kind)
             if path is not None:
                 yield kind, path
+
+
+def _service_files(package: Package) -> Iterator[Path]:
+    """Give the manifests of the services; of two with the same name the first counts."""
+    names: set[str] = set()
+    for folder in SERVICE_FOLDERS:
+        directory = package.directory / folder
+        for child in sorted(directory.iterdir()) if directory.is_dir() else ():
+            path = find_manifest(child, "service")
+            if path is not None and child.name not in names:
+                names.add(child.name)
+                yield path

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .actions import ServiceStart
 from .definitions import (
     Block,
     node_inputs,
@@ -136,6 +137,26 @@ def build_plan(
                     subflows[flow_key(below)] = graph
                     waiting.append(graph)
     return Plan(root, subflows)
+
+
+def session_services(
+    nodes: Iterable[GraphNode], subflows: Mapping[FlowKey, FlowGraph]
+) -> tuple[ServiceStart, ...]:
+    """Give the services of these nodes, and of the flows below them, that start with a session."""
+    starts: dict[Path, ServiceStart] = {}
+    waiting, seen = list(nodes), set[FlowKey]()
+    while waiting:
+        node = waiting.pop(0)
+        service = node.block.service if isinstance(node.block, TaskBlock) else None
+        if service is not None and service.start_at == "session_start":
+            start = ServiceStart(service, node.package.directory, node.package.name)
+            starts.setdefault(service.path, start)
+        for flow, _ in node.flows:
+            key = flow_key(flow)
+            if key not in seen:
+                seen.add(key)
+                waiting.extend(subflows[key].nodes.values())
+    return tuple(starts.values())
 
 
 def build_graph(

@@ -56,6 +56,15 @@ def refuse_nodes_of_a_task(block: TaskBlock, nodes: Collection[str]) -> None:
         )
 
 
+def refuse_cache_of_a_task(block: TaskBlock, cache: NodeInputs | None) -> None:
+    """Raise InputError when inputs of an earlier run are given for a task."""
+    if cache is not None:
+        raise InputError(
+            f"{block.name} ({block.path}): a task has no nodes that inputs of an earlier run "
+            "could be used for"
+        )
+
+
 def check_nodes(graph: FlowGraph, nodes: Collection[str]) -> None:
     """Raise InputError for nodes to run that are not there, or never run."""
     unknown = [node_id for node_id in nodes if node_id not in graph.nodes]

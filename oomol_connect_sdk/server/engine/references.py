@@ -105,7 +105,7 @@ class References:
         """Give the block ``service::block`` names, or raise BlockNotFound or ManifestError."""
         service, _, name = reference.rpartition("::")
         path = self._find("service", service or reference, caller)
-        blocks = self._shelves.services.read(path).blocks
+        blocks = self.read_service(path).blocks
         if name not in blocks:
             raise BlockNotFound(
                 f"service {reference!r} of node {caller.node_id!r} in {caller.path}: {path} has "
@@ -133,6 +133,10 @@ class References:
     def read_flow(self, path: Path) -> Flow:
         """Read a flow's manifest file, or raise ManifestError."""
         return self._shelves.flows.read(path)
+
+    def read_service(self, path: Path) -> ServiceManifest:
+        """Read a service's manifest file, or raise ManifestError."""
+        return self._shelves.services.read(path)
 
     def _find(self, kind: BlockKind, reference: str, caller: Caller) -> Path:
         searched: list[Path] = []

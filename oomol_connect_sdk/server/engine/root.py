@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .actions import ServiceStart
 from .events import JobInfo, Trouble
 from .flow import FlowRun
-from .graph import build_plan
+from .graph import build_plan, session_services
 from .inputs import (
     check_nodes,
     check_nodes_inputs,
@@ -148,6 +149,11 @@ class RootTask(Root):
         """A task has no nodes."""
         return {}
 
+    @property
+    def services(self) -> tuple[ServiceStart, ...]:
+        """That of a block which is run by itself starts with the block."""
+        return ()
+
     def error_fields(self) -> dict[str, Any]:
         """Give what SessionFinished says about a failure."""
         return {} if self.trouble is None else {"error": self.trouble.message}
@@ -184,6 +190,7 @@ class RootFlow(Root):
         self._flow = flow
         self._info = info
         self._part = Part(plan.root, nodes, cache)
+        self._subflows = plan.subflows
         self._run = FlowRun(machine, plan.root, plan.subflows, info, filled, self, self._part)
 
     def start(self) -> None:
@@ -198,6 +205,11 @@ class RootFlow(Root):
     def last_inputs(self) -> InputCache:
         """Node id → handle → the last value, of those that a later run can use."""
         return self._part.last_inputs
+
+    @property
+    def services(self) -> tuple[ServiceStart, ...]:
+        """The services that start before one of their blocks runs."""
+        return session_services(self._part.nodes, self._subflows)
 
     @property
     def result(self) -> dict[str, Any]:

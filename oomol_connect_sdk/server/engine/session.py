@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from .actions import Action, Failure, Finish, Job
+from .actions import Action, Failure, Finish, Job, ServiceStart
 from .block_requests import Requests
 from .events import Extent, Trouble
-from .inputs import InputError
+from .inputs import InputError, refuse_cache_of_a_task
 from .machine import Machine, StartedJob
 from .manifests import Flow, Package, TaskBlock
 from .references import References
@@ -61,6 +61,7 @@ class Session:
                 machine, target, package, references, inputs, nodes_inputs, nodes, cache
             )
         else:
+            refuse_cache_of_a_task(target, cache)
             self._root = RootTask(machine, target, package, inputs, nodes_inputs, nodes)
         self._extent = Extent(partial=bool(nodes), cache=cache is not None)
         # Only a task inside a flow can be without a file of its own.
@@ -81,6 +82,11 @@ class Session:
     def input_cache(self) -> Mapping[str, Mapping[str, Any]]:
         """Node id → handle → the last value, of those that a later run of the flow can use."""
         return self._root.last_inputs
+
+    @property
+    def services(self) -> tuple[ServiceStart, ...]:
+        """The services of nodes that may run, at any depth, that start with the session."""
+        return self._root.services
 
     @property
     def timers(self) -> Mapping[str, float]:

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .python_worker.lines import LineSplitter
@@ -26,11 +26,18 @@ class BuildFailed(Exception):
 
 
 async def build_environment(
-    directory: Path, base: Path, python: Path, requirements: Requirements, report: Report
+    directory: Path,
+    base: Path,
+    python: Path,
+    requirements: Requirements,
+    report: Report,
+    *,
+    with_pip: bool = False,
 ) -> None:
     """Make an environment in a directory that doesn't exist yet. Raises BuildFailed.
 
-    ``base`` is the interpreter to build on, ``python`` is where its own will be.
+    ``base`` is the interpreter to build on, ``python`` is where its own will be. ``with_pip`` is
+    for an environment in which more is to be installed later.
     """
     report(f"preparing the environment of {requirements.package_dir.name}")
     uv = find_uv()
@@ -38,7 +45,8 @@ async def build_environment(
         create = [str(base), "-m", "venv", str(directory)]
         install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
     else:
-        create = [uv, "venv", "--python", str(base), str(directory)]
+        seed = ["--seed"] if with_pip else []
+        create = [uv, "venv", *seed, "--python", str(base), str(directory)]
         # Bytecode is compiled once here instead of at the first imports of each task.
         install = [uv, "pip", "install", "--compile-bytecode", "--python", str(python)]
     await run_command(create, requirements.package_dir, report)
@@ -72,15 +80,23 @@ def find_uv() -> str | None:
         return shutil.which("uv")
 
 
-async def run_command(command: list[str], directory: Path, report: Report) -> None:
+async def run_command(
+    command: list[str],
+    directory: Path,
+    report: Report,
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Run a command in a directory and report the lines it writes.
 
-    Raises BuildFailed when it fails or can't be started.
+    It has the server's environment variables unless others are given. Raises BuildFailed when
+    it fails or can't be started.
     """
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=directory,
+            env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from .environments import Environments
+from .process_guard import ProcessGuard
 from .worker import Worker, WorkerFailed, WorkerSpec
 
 
@@ -13,11 +14,19 @@ class WorkerPool:
     """Owns the worker processes of a server.
 
     ``max_idle`` workers at most wait for a next task of their package; the one that has waited
-    longest is ended first.
+    longest is ended first. ``guard`` sets what their processes may use.
     """
 
-    def __init__(self, environments: Environments, *, max_idle: int = 4) -> None:
+    def __init__(
+        self,
+        environments: Environments,
+        *,
+        max_idle: int = 4,
+        guard: ProcessGuard | None = None,
+    ) -> None:
         self.environments = environments
+        #: For what runs outside of the pool as well.
+        self.guard = guard or ProcessGuard()
         self._max_idle = max_idle
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
@@ -35,7 +44,7 @@ class WorkerPool:
             if worker.spec == spec:
                 self._idle.remove(worker)
                 return worker
-        worker = await Worker.start(spec)
+        worker = await Worker.start(spec, self.guard)
         self._workers.add(worker)
         if self._closed:
             await self._end(worker)
@@ -74,6 +83,7 @@ class WorkerPool:
             service.cancel()
         await asyncio.gather(*services, return_exceptions=True)
         await asyncio.gather(self.environments.close(), *map(self._end, list(self._workers)))
+        self.guard.close()
 
     async def _end(self, worker: Worker) -> None:
         worker.kill()

@@ -10,9 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from .process_guard import ProcessGuard
+
 #: Seconds between the end of a process and that of its pipes, which a descendant that left the
 #: group may keep open.
 PIPES_LIMIT = 1.0
+
+#: Ends a process that writes a larger file than it may; Windows has no such signal.
+FILE_TOO_LARGE = getattr(signal, "SIGXFSZ", None)
 
 #: What a process needs to run at all, where files, people and certificates are. All else the
 #: server has in its environment, secrets among it, is none of a block's business.
@@ -26,8 +31,8 @@ _INHERITED = frozenset(
         *("USERPROFILE", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "PROGRAMFILES"),
     )
 )
-#: The token of a Connect server is for the client, and the secrets are given one by one.
-_WITHHELD = ("OOMOL_CONNECT_", "OOMOL_SECRETS_FILE")
+#: Tokens and keys are for the client and the server, and the secrets are given one by one.
+_WITHHELD = ("OOMOL_CONNECT_", "OOMOL_MODELS_", "OOMOL_SECRETS_FILE")
 
 
 class ProcessGroup(asyncio.SubprocessProtocol):
@@ -36,9 +41,12 @@ class ProcessGroup(asyncio.SubprocessProtocol):
     Subclasses say what its output means, in ``received`` and ``ended``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, guard: ProcessGuard) -> None:
         #: True once the process has ended, was told to or can't be talked to any more.
         self.ending = False
+        #: Why it was ended, when that was not its own doing.
+        self.fault: str | None = None
+        self._guard = guard
         self._transport: asyncio.SubprocessTransport
         self._started = False
         self._gone = asyncio.Event()
@@ -55,9 +63,9 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         try:
             await asyncio.get_running_loop().subprocess_exec(
                 lambda: self,
-                *command,
+                *self._guard.limited(command),
                 stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
-                env=environment,
+                env={**environment, **self._guard.variables},
                 cwd=directory,
                 start_new_session=True,
             )
@@ -106,6 +114,16 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         elif self._transport.get_returncode() is None:
             self._transport.kill()
 
+    def end(self, why: str) -> None:
+        """Kill it; the first reason given counts."""
+        self.fault = self.fault or why
+        self.kill()
+
+    @property
+    def group_id(self) -> int:
+        """The number of the group, and of its first process."""
+        return self._transport.get_pid()
+
     async def gone(self) -> None:
         """Wait until the process is gone and all it wrote was received."""
         await self._gone.wait()
@@ -114,6 +132,7 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         """The process has started."""
         self._transport = cast("asyncio.SubprocessTransport", transport)
         self._started = True
+        self._guard.started(self)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """The process wrote something."""
@@ -127,8 +146,16 @@ class ProcessGroup(asyncio.SubprocessProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The process has ended and its pipes were read to their ends."""
         self._gone.set()
+        self._guard.ended(self)
         self._transport.close()
         self.ended(self._transport.get_returncode())
+
+    def death(self, signal_number: int) -> str:
+        """What killed it, in words."""
+        name = signal_name(signal_number)
+        if signal_number == FILE_TOO_LARGE:
+            return f"{name}: a file became larger than {self._guard.file_limit}, the limit"
+        return name
 
     def _outputs(self) -> list[asyncio.ReadTransport]:
         pipes = (self._transport.get_pipe_transport(fd) for fd in (1, 2))

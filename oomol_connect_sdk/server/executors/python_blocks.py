@@ -1,35 +1,35 @@
-"""Python blocks: which worker runs them, and how."""
+"""Python programs: which worker runs them, and how."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from ..engine.actions import Job
 from .environments import Environments
-from .job_orders import JobOrders
+from .programs import GeneratedFiles, Plan, Program, Report
 from .worker import WorkerSpec
 
 _LAUNCHER = Path(__file__).parent / "python_worker" / "__main__.py"
 
 
 class PythonBlocks:
-    """Plans the Python jobs of one task."""
+    """Plans the Python programs of one task."""
 
-    def __init__(self, environments: Environments, orders: JobOrders) -> None:
+    def __init__(self, environments: Environments, files: GeneratedFiles) -> None:
         self._environments = environments
-        self._orders = orders
+        self._files = files
 
-    async def plan(
-        self, job: Job, report: Callable[[str], None]
-    ) -> tuple[WorkerSpec, dict[str, Any]]:
-        """The worker for a job and its order; a missing environment is built first.
+    async def plan(self, program: Program, report: Report) -> Plan:
+        """How to run a program; a missing environment is built first.
 
-        Raises EnvironmentFailed, JobRefused and SecretsUnreadable.
+        Raises EnvironmentFailed.
         """
-        interpreter = await self._environments.interpreter(job.package_dir, report)
-        command = (str(interpreter), str(_LAUNCHER), str(job.package_dir))
-        order = self._orders.order(job, self._orders.entry(job, "index.py"))
-        order["function"] = order["function"] or "main"
-        return WorkerSpec(job.package_dir, command), order
+        interpreter = await self._environments.interpreter(program.package_dir, report)
+        entry = self._files.entry(program, "index.py")
+        return Plan(
+            spec=WorkerSpec(
+                program.package_dir, (str(interpreter), str(_LAUNCHER), str(program.package_dir))
+            ),
+            entry=entry,
+            function=program.options.get("function") or "main",
+            import_dir=self._files.import_dir(program, entry),
+        )

@@ -14,6 +14,7 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 
 from .project_file import RequirementsUnreadable, read_project
+from .setup_scripts import goes_by_project, read_setup_script
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,20 @@ class Requirements:
 def read_requirements(package_dir: Path) -> Requirements:
     """What ``requirements.txt`` says; without one, the dependencies in ``pyproject.toml``.
 
-    Raises RequirementsUnreadable.
+    Of a package with both, the bootstrap script tells which one counts. Raises
+    RequirementsUnreadable.
     """
     project = read_project(package_dir / "pyproject.toml")
+    of_project = Requirements(package_dir, project.dependencies, python=project.python)
     try:
         text = (package_dir / "requirements.txt").read_text("utf-8-sig")
     except FileNotFoundError:
-        return Requirements(package_dir, project.dependencies, python=project.python)
+        return of_project
     except (OSError, ValueError) as error:
         raise RequirementsUnreadable(f"{package_dir}/requirements.txt: {error}") from error
+    # Packages that moved to a project file often left the old list lying.
+    if project.dependencies and goes_by_project(read_setup_script(package_dir)):
+        return of_project
     included = _included(package_dir, text)
     return Requirements(
         package_dir, _meaningful(text), in_file=True, included=included, python=project.python

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,12 @@ def with_secrets(
     """The inputs with the secrets they refer to, at any depth.
 
     A reference is the text ``${{OO_SECRET:type,name,key}}``, and ``type,name,key`` where the
-    schema says that the value is a secret. One that the file doesn't know stays as it is.
-    Raises SecretsUnreadable.
+    schema or the flow says that the value is a secret. One that the file doesn't know stays as
+    it is. Raises SecretsUnreadable.
     """
     file = _SecretsFile(Path(os.environ.get(SECRETS_FILE_VARIABLE) or _DEFAULT_FILE).expanduser())
     return {
-        handle: _resolved(value, definitions.get(handle, {}).get("json_schema"), file)
+        handle: _resolved(value, _Hints.of(definitions.get(handle, {})), file)
         for handle, value in inputs.items()
     }
 
@@ -71,19 +72,44 @@ class _SecretsFile:
         return self._path.is_file()
 
 
-def _resolved(value: Any, schema: Any, file: _SecretsFile) -> Any:
-    schema = schema if isinstance(schema, Mapping) else {}
+@dataclass(frozen=True)
+class _Hints:
+    """What is known of a value: its schema, and where in it a flow says that there are secrets."""
+
+    schema: Mapping[str, Any]
+    paths: tuple[tuple[str | int, ...], ...] = ()
+
+    @classmethod
+    def of(cls, definition: Mapping[str, Any]) -> _Hints:
+        overrides = definition.get("schema_overrides") or ()
+        paths = tuple(tuple(override["path"]) for override in overrides)
+        return cls(_mapping(definition.get("json_schema")), paths)
+
+    @property
+    def secret(self) -> bool:
+        return self.schema.get("contentMediaType") == "oomol/secret" or () in self.paths
+
+    def item(self, index: int) -> _Hints:
+        return _Hints(_mapping(self.schema.get("items")), self._below(index))
+
+    def member(self, key: str) -> _Hints:
+        schemas = _mapping(self.schema.get("properties"))
+        return _Hints(_mapping(schemas.get(key)), self._below(key))
+
+    def _below(self, step: str | int) -> tuple[tuple[str | int, ...], ...]:
+        return tuple(path[1:] for path in self.paths if path[:1] == (step,))
+
+
+def _resolved(value: Any, hints: _Hints, file: _SecretsFile) -> Any:
     if isinstance(value, str):
-        return _resolved_text(value, _is_secret(schema), file)
+        return _resolved_text(value, hints.secret, file)
     if isinstance(value, list):
-        return [_resolved(item, schema.get("items"), file) for item in value]
+        return [_resolved(item, hints.item(n), file) for n, item in enumerate(value)]
     if not isinstance(value, Mapping):
         return value
     if value.get("__OOMOL_TYPE__") == "oomol/secret" and isinstance(value.get("value"), str):
         return _resolved_text(value["value"], True, file)
-    properties = schema.get("properties")
-    schemas = properties if isinstance(properties, Mapping) else {}
-    return {key: _resolved(item, schemas.get(key), file) for key, item in value.items()}
+    return {key: _resolved(item, hints.member(key), file) for key, item in value.items()}
 
 
 def _resolved_text(text: str, secret: bool, file: _SecretsFile) -> str:
@@ -97,5 +123,5 @@ def _resolved_text(text: str, secret: bool, file: _SecretsFile) -> str:
     return text if value is None else value
 
 
-def _is_secret(schema: Mapping[str, Any]) -> bool:
-    return schema.get("contentMediaType") == "oomol/secret"
+def _mapping(schema: Any) -> Mapping[str, Any]:
+    return schema if isinstance(schema, Mapping) else {}

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.actions import Job
+from ..engine.actions import Job, ServiceStart
 from .backlog import Backlog
 from .build_cache import EnvironmentFailed
 from .job_orders import JobOrders, SessionDirectories
-from .node_blocks import NodeBlocks
+from .planner import Planner
 from .pool import WorkerPool
-from .python_blocks import PythonBlocks
+from .programs import Program, Report
 from .secret_inputs import SecretsUnreadable, with_secrets
 from .session_workers import SessionWorkers
 from .shell import ShellCommand
-from .worker import JobRefused, Worker, WorkerFailed, WorkerSpec
+from .worker import JobRefused, Worker, WorkerFailed
 
 Deliver = Callable[[dict[str, Any]], None]
-Report = Callable[[str], None]
-#: Gives the worker and the order for a job.
-Plan = Callable[[Job, Report], Awaitable[tuple[WorkerSpec, dict[str, Any]]]]
 
-#: Executors of OOMOL that need what only its own products have.
-_ELSEWHERE = {"rust": "the Rust SDK of OOMOL", "connector": "OOMOL's connector service"}
+logger = logging.getLogger(__name__)
 
 
 class SessionExecutors:
@@ -58,11 +55,18 @@ class SessionExecutors:
         self._commands: set[ShellCommand] = set()
         self._backlog = Backlog(unread_limit)
         self._workers = SessionWorkers(pool, self._backlog)
-        orders = JobOrders(session_id, directories)
-        self._languages: Mapping[str, Plan] = {
-            "python": PythonBlocks(pool.environments, orders).plan,
-            "nodejs": NodeBlocks(pool.environments, orders).plan,
-        }
+        self._services: list[asyncio.Task[None]] = []
+        self._package_data_root = directories.package_data_root
+        self._guard = pool.guard
+        self._orders = JobOrders(session_id, directories)
+        self._planner = Planner(pool.environments, directories.temporary_root / "generated")
+
+    def start_services(self, services: Iterable[ServiceStart]) -> None:
+        """Start these services before a block of theirs runs.
+
+        One that can't be started says so to each of its blocks.
+        """
+        self._services += [asyncio.create_task(self._start_service(start)) for start in services]
 
     def start(self, job: Job) -> None:
         """Run this job; what goes wrong comes as its BlockFinished."""
@@ -119,7 +123,10 @@ class SessionExecutors:
         for command in commands:
             command.kill()
         self._backlog.close()
+        for service in self._services:
+            service.cancel()
         starting = [open_job.starting for open_job in jobs.values() if open_job.starting]
+        starting += self._services
         # Their outcomes no longer matter.
         await asyncio.gather(*starting, return_exceptions=True)
         await asyncio.gather(
@@ -137,40 +144,51 @@ class SessionExecutors:
 
     async def _run(self, open_job: _OpenJob) -> None:
         job = open_job.job
-        executor = job.executor if job.service is None else job.service.executor
-        if executor == "shell" and job.service is None:
+        if job.executor == "shell" and job.service is None:
             await self._run_command(open_job)
-        elif executor in self._languages:
-            await self._run_in_worker(open_job, self._languages[executor])
         else:
-            raise JobRefused(_unavailable(executor, job, ["shell", *self._languages]))
+            await self._run_in_worker(open_job)
         if job.timeout is not None:
             timeout = float(job.timeout)
             loop = asyncio.get_running_loop()
             open_job.timer = loop.call_later(timeout, self._time_out, job, timeout)
 
-    async def _run_in_worker(self, open_job: _OpenJob, plan: Plan) -> None:
+    async def _start_service(self, start: ServiceStart) -> None:
+        program, service = Program.of_service(start), start.service
+        try:
+            plan = await self._planner.plan(program, f"the service {service.path}", logger.debug)
+            worker = await self._workers.service(service, plan.spec)
+            worker.start_service(plan.order, program.package_data(self._package_data_root))
+        except (EnvironmentFailed, WorkerFailed, JobRefused) as error:
+            logger.info("The service %s was not started in advance: %s", service.path, error)
+
+    async def _run_in_worker(self, open_job: _OpenJob) -> None:
         job = open_job.job
-
-        def report(line: str) -> None:
-            self._receive(
-                {"type": "BlockLog", "job_id": job.job_id, "log": line, "stdio": "stderr"},
-                len(line),
-            )
-
-        spec, order = await plan(job, report)
-        worker = await self._workers.worker(job, spec)
+        where = f"the block {job.block_path or f'of node {job.node_id} in {job.directory}'}"
+        plan = await self._planner.plan(Program.of_job(job), where, self._report_to(job))
+        order = self._orders.order(job, plan)
+        worker = await self._workers.worker(job, plan.spec)
         worker.run(order, self._receive)
         open_job.worker = worker
 
     async def _run_command(self, open_job: _OpenJob) -> None:
         job = open_job.job
+        await self._planner.prepare(Program.of_job(job), self._report_to(job))
         inputs = with_secrets(job.inputs, job.inputs_def)
-        command = ShellCommand(job, inputs, self._receive)
+        command = ShellCommand(job, inputs, self._receive, self._guard)
         await command.run()
         open_job.command = command
         self._commands.add(command)
         self._backlog.attach(command)
+
+    def _report_to(self, job: Job) -> Report:
+        """What makes lines about the preparations for a job logs of it."""
+
+        def report(line: str) -> None:
+            message = {"type": "BlockLog", "job_id": job.job_id, "log": line, "stdio": "stderr"}
+            self._receive(message, len(line))
+
+        return report
 
     def _time_out(self, job: Job, timeout: float) -> None:
         error = f"{job.job_id} timeout after {_plain_number(timeout)}s"
@@ -228,15 +246,6 @@ class _OpenJob:
     def stop_timer(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
-
-
-def _unavailable(executor: str, job: Job, available: list[str]) -> str:
-    block = job.block_path or f"of node {job.node_id} in {job.directory}"
-    why = f": it needs {_ELSEWHERE[executor]}" if executor in _ELSEWHERE else ""
-    return (
-        f"the block {block} needs the executor {executor!r}, which is not available here{why}; "
-        f"available: {', '.join(sorted(available))}"
-    )
 
 
 def _plain_number(value: float) -> str:

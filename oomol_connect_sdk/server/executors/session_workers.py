@@ -14,7 +14,7 @@ from .worker import Worker, WorkerSpec
 #: Seconds that a service is kept after its last block when its manifest gives no time.
 KEEP_ALIVE = 10.0
 #: The services with these ends are shared by all tasks and live as long as the server.
-_SHARED = frozenset({"app_end", "never"})
+_LASTING = frozenset({"app_end", "never"})
 
 
 class SessionWorkers:
@@ -27,13 +27,21 @@ class SessionWorkers:
 
     async def worker(self, job: Job, spec: WorkerSpec) -> Worker:
         """The worker for this job. Raises WorkerFailed."""
-        if job.service is not None and job.service.stop_at in _SHARED:
+        if job.service is not None and is_shared(job.service):
             worker = await self._pool.service(spec, job.service.path)
         else:
+            lease = self._lease(spec, _owner(job), job.service)
+            lease.jobs.add(job.job_id)
             # Other jobs may be waiting for the same worker when this one is aborted.
-            worker = await asyncio.shield(self._lease(job, spec).starting)
+            worker = await asyncio.shield(lease.starting)
         self._backlog.attach(worker)
         return worker
+
+    async def service(self, service: Service, spec: WorkerSpec) -> Worker:
+        """The worker for a service that starts before its first block. Raises WorkerFailed."""
+        if is_shared(service):
+            return await self._pool.service(spec, service.path)
+        return await asyncio.shield(self._lease(spec, service.path, service).starting)
 
     def job_over(self, job: Job) -> None:
         """Note the end of a job; a service that ends with its blocks may now be idle."""
@@ -60,15 +68,22 @@ class SessionWorkers:
         await asyncio.gather(*starting, return_exceptions=True)
         await asyncio.gather(*(self._pool.give_back(worker) for _, worker in workers))
 
-    def _lease(self, job: Job, spec: WorkerSpec) -> _Lease:
-        key = (spec, _owner(job))
+    def _lease(self, spec: WorkerSpec, owner: Hashable, service: Service | None) -> _Lease:
+        key = (spec, owner)
         lease = self._leases.get(key)
         if lease is None or (lease.starting.done() and not usable(lease.starting)):
             lease = self._leases[key] = _Lease(asyncio.create_task(self._pool.lease(spec)))
         lease.keep()
-        lease.service = job.service
-        lease.jobs.add(job.job_id)
+        lease.service = service
         return lease
+
+
+def is_shared(service: Service) -> bool:
+    """Whether one process of the service serves all tasks and lives as long as the server.
+
+    What starts with the server can't end before it, whatever its manifest says.
+    """
+    return service.stop_at in _LASTING or service.start_at == "app_start"
 
 
 @dataclass

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.actions import Job
-from .process_group import ProcessGroup, inherited_environment, signal_name
+from .process_group import FILE_TOO_LARGE, ProcessGroup, inherited_environment
+from .process_guard import ProcessGuard
 from .python_worker.frames import MESSAGE_LIMIT
 from .python_worker.lines import LineSplitter
 from .worker import Deliver, JobRefused, WorkerFailed
@@ -26,13 +27,14 @@ class ShellCommand(ProcessGroup):
     end there is one output each for ``stdout`` and ``stderr``, without its last line end.
     """
 
-    def __init__(self, job: Job, inputs: Mapping[str, Any], deliver: Deliver) -> None:
-        super().__init__()
+    def __init__(
+        self, job: Job, inputs: Mapping[str, Any], deliver: Deliver, guard: ProcessGuard
+    ) -> None:
+        super().__init__(guard)
         self._job = job
         self._inputs = inputs
         self._deliver = deliver
         self._texts = {descriptor: _Text() for descriptor in _STREAMS}
-        self._fault: str | None = None
 
     async def run(self) -> None:
         """Start the command. Raises JobRefused or WorkerFailed."""
@@ -51,21 +53,20 @@ class ShellCommand(ProcessGroup):
         text = self._texts[descriptor]
         self._log(descriptor, text.feed(data))
         if text.size > MESSAGE_LIMIT:
-            self._refuse(descriptor)
-            self.kill()
+            self.end(self._refusal(descriptor))
 
     def ended(self, status: int | None) -> None:
         """Give the two outputs and finish the job."""
         for descriptor, text in self._texts.items():
             self._log(descriptor, text.end())
             if text.is_too_large:
-                self._refuse(descriptor)
-        if self._fault is None:
+                self.fault = self.fault or self._refusal(descriptor)
+        if self.fault is None:
             for descriptor, handle in _STREAMS.items():
                 text = self._texts[descriptor]
                 message = {"type": "BlockOutput", "handle": handle, "output": text.value}
                 self._send(message, text.size)
-        error = self._fault or self._failure(status)
+        error = self.fault or self._failure(status)
         self._send({"type": "BlockFinished"} | ({} if error is None else {"error": error}), 0)
 
     def _directory(self) -> Path:
@@ -89,11 +90,14 @@ class ShellCommand(ProcessGroup):
         if status is None:
             return f"{block} is out of reach"
         if status < 0:
-            return f"{block} was killed by {signal_name(-status)}"
-        return f"{block} exited with code {status}"
+            return f"{block} was killed by {self.death(-status)}"
+        # The shell's way to say that what it ran was killed.
+        killer = status - 128
+        why = f" ({self.death(killer)})" if killer == FILE_TOO_LARGE else ""
+        return f"{block} exited with code {status}{why}"
 
-    def _refuse(self, descriptor: int) -> None:
-        self._fault = self._fault or (
+    def _refusal(self, descriptor: int) -> str:
+        return (
             f"the value of output [{_STREAMS[descriptor]}] is too large: the limit is "
             f"{MESSAGE_LIMIT} bytes as JSON. Let the command write to a file."
         )

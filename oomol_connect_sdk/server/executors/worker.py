@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .process_guard import ProcessGuard
 from .python_worker import protocol
 from .python_worker.frames import FRAME_LIMIT
 from .worker_process import WorkerProcess
@@ -51,9 +52,9 @@ class WorkerSpec:
 class Worker:
     """A process that runs the blocks of one package, several jobs at once if need be."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, spec: WorkerSpec, guard: ProcessGuard) -> None:
         self.spec = spec
-        self._process = WorkerProcess(self)
+        self._process = WorkerProcess(self, guard)
         self._jobs: dict[str, _Job] = {}
         #: The jobs the process has not let go of, with the timer of those being aborted.
         self._running: dict[str, asyncio.TimerHandle | None] = {}
@@ -68,9 +69,9 @@ class Worker:
         self._ended: asyncio.Future[None] = loop.create_future()
 
     @classmethod
-    async def start(cls, spec: WorkerSpec) -> Worker:
+    async def start(cls, spec: WorkerSpec, guard: ProcessGuard) -> Worker:
         """Start a process and wait until it takes jobs. Raises WorkerFailed."""
-        worker = cls(spec)
+        worker = cls(spec, guard)
         try:
             await worker._process.launch(spec.command)
         except OSError as error:
@@ -110,6 +111,11 @@ class Worker:
         self._jobs[job_id] = job
         self._running[job_id] = None
         self._process.send(body)
+
+    def start_service(self, order: Mapping[str, Any], package_data: Path) -> None:
+        """Start the service of this process, unless it has started; dropped when it is gone."""
+        message = {"type": protocol.START_SERVICE, **order, "pkg_dir": str(package_data)}
+        self._process.send(_encode(message))
 
     def abort(self, job_id: str) -> None:
         """Deliver nothing more of this job and make it end, if need be by a kill."""

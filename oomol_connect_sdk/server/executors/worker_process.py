@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from .process_group import PIPES_LIMIT, ProcessGroup, inherited_environment, signal_name
+from .process_group import PIPES_LIMIT, ProcessGroup, inherited_environment
+from .process_guard import ProcessGuard
 from .python_worker.frames import FrameDecoder, encode_frame
 from .python_worker.lines import LineSplitter
 from .python_worker.protocol import MARK_END, MARK_START
@@ -35,12 +36,11 @@ class Listener(Protocol):
 class WorkerProcess(ProcessGroup):
     """A process in a group of its own that speaks in frames."""
 
-    def __init__(self, listener: Listener) -> None:
-        super().__init__()
+    def __init__(self, listener: Listener, guard: ProcessGuard) -> None:
+        super().__init__(guard)
         self._listener = listener
         self._frames = FrameDecoder()
         self._errors = ErrorOutput()
-        self._fault: str | None = None
 
     async def launch(self, command: Sequence[str]) -> None:
         """Start it in the server's working directory. Raises OSError."""
@@ -60,19 +60,25 @@ class WorkerProcess(ProcessGroup):
                 message = json.loads(body, parse_constant=_no_number)
                 self._listener.message_received(message, len(body))
         except ValueError as error:
-            self._fault = f"the worker process sent something unreadable: {error}"
-            self.kill()
+            self.end(f"the worker process sent something unreadable: {error}")
 
     def ended(self, status: int | None) -> None:
         """Tell the listener."""
         self._tell(self._errors.flush())
-        self._listener.process_ended(self._fault or _reason(status))
+        self._listener.process_ended(self.fault or self._reason(status))
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         """A pipe has ended, and without one of these two the process is of no use."""
         if fd != 2 and not self.ending:
             self.ending = True
             asyncio.get_running_loop().call_later(PIPES_LIMIT, self.kill)
+
+    def _reason(self, status: int | None) -> str:
+        if status is None:
+            return "the worker process is out of reach"
+        if status >= 0:
+            return f"the worker process ended (exit code {status})"
+        return f"the worker process was killed by {self.death(-status)}"
 
     def _tell(self, output: Iterator[str | int]) -> None:
         for item in output:
@@ -121,14 +127,6 @@ class ErrorOutput:
 def worker_environment(server: Mapping[str, str]) -> dict[str, str]:
     """The environment variables of a worker, out of those of the server."""
     return {**inherited_environment(server), "IS_FORKED": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def _reason(status: int | None) -> str:
-    if status is None:
-        return "the worker process is out of reach"
-    if status >= 0:
-        return f"the worker process ended (exit code {status})"
-    return f"the worker process was killed by {signal_name(-status)}"
 
 
 def _no_number(name: str) -> None:

@@ -163,6 +163,7 @@ class Installer:
         for package in packages:
             try:
                 await self._environments.interpreter(package.directory, logger.debug)
+                await self._environments.bootstrap(package.directory, logger.debug)
             except EnvironmentFailed as error:
                 raise InstallError(f"{package.label} is installed, but {error}") from error
 

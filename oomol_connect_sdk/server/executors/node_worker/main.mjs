@@ -30,6 +30,10 @@ const orders = {
     jobs.set(order.job_id, job);
     job.run();
   },
+  StartService(order) {
+    process.env.OOCANA_PKG_DIR = order.pkg_dir;
+    shared.service ??= new Service(order);
+  },
   AbortJob({ job_id }) {
     jobs.get(job_id)?.abort();
   },

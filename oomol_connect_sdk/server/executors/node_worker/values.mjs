@@ -17,7 +17,10 @@ export class CredentialInput {
   }
 }
 
-/** The inputs as the block gets them: objects for var handles, Buffers for bin handles. */
+/**
+ * The inputs as the block gets them: objects and Buffers instead of what stands for them. A handle
+ * that takes anything may get them too, but then what is not to be had is left as it is.
+ */
 export function resolveInputs({ inputs, inputs_def }, store) {
   const entries = Object.entries(inputs).map(([handle, value]) => {
     const media = inputs_def[handle]?.json_schema?.contentMediaType;
@@ -64,12 +67,20 @@ export function encodeMessage(message) {
 function resolveInput(handle, value, media, store) {
   if (media === "oomol/credential" && typeof value === "string") return credential(value);
   const kind = value?.__OOMOL_TYPE__;
-  if (kind === "oomol/bin" && media === kind) return readBinary(handle, value.value);
-  if (kind !== "oomol/var" || media !== kind) return value;
-  const key = storeKey(value.value);
+  try {
+    if (kind === "oomol/var") return stored(handle, value.value ?? {}, store);
+    if (kind === "oomol/bin") return readBinary(handle, value.value);
+  } catch (error) {
+    if (media === "oomol/var" || media === "oomol/bin") throw error;
+  }
+  return value;
+}
+
+function stored(handle, reference, store) {
+  const key = storeKey(reference);
   if (store.has(key)) return store.get(key);
   throw new InputUnavailable(
-    `input [${handle}] was kept in memory by job ${value.value.job_id}, whose worker process has ` +
+    `input [${handle}] was kept in memory by job ${reference.job_id}, whose worker process has ` +
       "ended or belongs to another package or language. Pass a file path or a plain JSON value " +
       "between these blocks.",
   );

@@ -10,12 +10,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .capture import Capture
 from .channel import Channel
-from .entries import Entries, forget_modules
+from .entries import Entries, forget_modules, prefer_directory
 from .jobs import Job, Workplace
 from .protocol import (
     ABORT_JOB,
@@ -24,6 +25,7 @@ from .protocol import (
     RESET_DONE,
     RESPOND,
     RUN_JOB,
+    START_SERVICE,
     WORKER_READY,
 )
 from .service import ServicePlace
@@ -76,6 +78,9 @@ class Worker:
         kind = order["type"]
         if kind == RUN_JOB:
             self._start(order["job"])
+        elif kind == START_SERVICE:
+            # This thread has to stay free for what else the server says.
+            threading.Thread(target=self._start_service, args=[order], daemon=True).start()
         elif kind == RESET:
             self._channel.send(_body({"type": RESET_DONE, "problem": self._reset()}))
         elif kind in (ABORT_JOB, RESPOND, NOTIFY):
@@ -89,6 +94,17 @@ class Worker:
         with self._lock:
             self._jobs[job.job_id] = job
         job.start()
+
+    def _start_service(self, order: Mapping[str, Any]) -> None:
+        os.environ["OOCANA_PKG_DIR"] = order["pkg_dir"]
+        place = self._place
+        prefer_directory(Path(order["import_dir"]), place.package_dir)
+        load = partial(place.entries.function, Path(order["entry"]), order["function"])
+        try:
+            place.service_place.service(load)
+        except BaseException:
+            # Each of its blocks loads it again, and tells what is wrong.
+            traceback.print_exc(file=sys.__stderr__)
 
     def _tell(self, order: Mapping[str, Any]) -> None:
         job = self._jobs.get(order["job_id"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 #: Server → worker.
 RUN_JOB = "RunJob"
+#: A service is started before a block of it is run.
+START_SERVICE = "StartService"
 ABORT_JOB = "AbortJob"
 RESET = "Reset"
 #: The answer to a BlockRequest of a job.

@@ -89,7 +89,7 @@ class Service(ServiceContextAbstractClass):  # type: ignore[misc]
 
 
 class ServicePlace:
-    """Starts the service of this process with its first block."""
+    """Starts the service of this process, at the latest with its first block."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

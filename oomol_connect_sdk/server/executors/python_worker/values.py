@@ -25,8 +25,9 @@ def resolve_inputs(
     definitions: Mapping[str, Mapping[str, Any]],
     store: Mapping[StoreKey, Any],
 ) -> dict[str, Any]:
-    """The inputs as the block gets them: objects for var handles, bytes for bin handles.
+    """The inputs as the block gets them: objects and bytes instead of what stands for them.
 
+    A handle that takes anything may get them too, but then what is not to be had is left as it is.
     Raises InputUnavailable.
     """
     return {
@@ -44,30 +45,35 @@ def _resolve(
     if definition is None:
         return value
     kind = InputHandleDef(**{"handle": handle, **definition})
-    if kind.is_var_handle() and is_var_value(value):
-        return _stored(handle, value["value"], store)
-    if kind.is_bin_handle() and is_bin_value(value):
-        return _read(handle, Path(value["value"]))
+    try:
+        if is_var_value(value):
+            return _stored(handle, value["value"], store)
+        if is_bin_value(value):
+            return _read(handle, value["value"])
+    except InputUnavailable:
+        if kind.is_var_handle() or kind.is_bin_handle():
+            raise
     if kind.is_credential_handle() and isinstance(value, str):
         return _credential(value)
     return value
 
 
-def _stored(handle: str, reference: Mapping[str, Any], store: Mapping[StoreKey, Any]) -> Any:
+def _stored(handle: str, reference: Any, store: Mapping[StoreKey, Any]) -> Any:
     try:
         return store[StoreKey(**reference)]
-    except KeyError:
+    except (KeyError, TypeError):
+        job_id = reference.get("job_id") if isinstance(reference, dict) else None
         raise InputUnavailable(
-            f"input [{handle}] was kept in memory by job {reference.get('job_id')}, whose worker "
-            "process has ended or belongs to another package. Pass a file path or a plain JSON "
-            "value between these blocks."
+            f"input [{handle}] was kept in memory by job {job_id}, whose worker process has "
+            "ended or belongs to another package. Pass a file path or a plain JSON value between "
+            "these blocks."
         ) from None
 
 
-def _read(handle: str, path: Path) -> bytes:
+def _read(handle: str, path: Any) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
+        return Path(path).read_bytes()
+    except (OSError, TypeError, ValueError) as error:
         raise InputUnavailable(f"input [{handle}] can't be read from its file: {error}") from error
 
 
