@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -15,8 +16,13 @@ MakeClient = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _no_connect_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BASE_URL", "API_TOKEN", "TIMEOUT"):
-        monkeypatch.delenv(f"OOMOL_CONNECT_{name}", raising=False)
+    for name in ("CONNECT_BASE_URL", "CONNECT_API_TOKEN", "CONNECT_TIMEOUT", "MODELS_URL"):
+        monkeypatch.delenv(f"OOMOL_{name}", raising=False)
+
+
+def pytest_configure() -> None:
+    # A shell starts what it runs in the background with Ctrl-C ignored, which children inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class AsyncFace:
