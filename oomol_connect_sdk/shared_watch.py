@@ -247,6 +247,8 @@ class LoopWatch:
             task_id = task["id"]
         else:
             task_id = str(value.get("task_id"))
+            if event.name == "logs" and not _are_rows(value.get("logs")):
+                raise BadAnswerError(f"the event stream sent no rows: {event.data[:200]!r}")
         follows = self._followers(task_id)
         for follow in follows:
             follow.take(event)
@@ -339,9 +341,8 @@ class SharedFollow:
             task: Task = value["task"]
             self._told_to_the_end = is_ended(task) and self._gets_rows
             self._see(task, changed=task != self._latest)
-        elif event.name == "log" and self._gets_rows:
-            row: Any = {key: item for key, item in value.items() if key != "task_id"}
-            self._rows += self.reader.take([row])
+        elif event.name == "logs" and self._gets_rows:
+            self._rows += self.reader.take(value["logs"])
             if self._demand.hears_rows and self._latest is not None:
                 self._tell(self._latest)
 
@@ -399,6 +400,10 @@ def _is_task(value: Any) -> bool:
         and isinstance(value.get("id"), str)
         and isinstance(value.get("status"), str)
     )
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, Mapping) for row in value)
 
 
 def _state(task: Any) -> Any:

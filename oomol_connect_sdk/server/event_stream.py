@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator, Sequence
 
-from .answers import feed_row, strict_json, task_row
+from .answers import feed_rows, strict_json, task_row
 from .feed import FeedItem, Selection, TaskEvent
+from .records import TaskRecord
 from .service import TaskService
 
 HEADERS = {
@@ -59,11 +61,18 @@ async def _unfinished(
 
 
 def _frames(items: Sequence[FeedItem], event_id: int | None = None) -> bytes:
-    return "".join(_frame(item, event_id) for item in items).encode()
+    groups = itertools.groupby(items, lambda item: isinstance(item, TaskEvent) and item.task_id)
+    return "".join(_frame(list(group), event_id) for _, group in groups).encode()
 
 
-def _frame(item: FeedItem, event_id: int | None) -> str:
-    if isinstance(item, TaskEvent):
-        return f"id: {item.event.id}\nevent: log\ndata: {feed_row(item)}\n\n"
-    data = strict_json({"task": task_row(item)})
-    return f"id: {event_id or item.revision}\nevent: task\ndata: {data}\n\n"
+def _frame(items: Sequence[FeedItem], event_id: int | None) -> str:
+    rows = [item for item in items if isinstance(item, TaskEvent)]
+    if rows:
+        return f"id: {rows[-1].event.id}\nevent: logs\ndata: {feed_rows(rows)}\n\n"
+    tasks = [item for item in items if not isinstance(item, TaskEvent)]
+    return "".join(_task_frame(task, event_id) for task in tasks)
+
+
+def _task_frame(task: TaskRecord, event_id: int | None) -> str:
+    data = strict_json({"task": task_row(task)})
+    return f"id: {event_id or task.revision}\nevent: task\ndata: {data}\n\n"

@@ -59,7 +59,7 @@ def event(name: str, number: int, data: Any) -> bytes:
 
 
 def row_event(number: int, task_id: str = "t0") -> bytes:
-    return event("log", number, {"task_id": task_id, **log(number, log=str(number))})
+    return event("logs", number, {"task_id": task_id, "logs": [log(number, log=str(number))]})
 
 
 def task_event(number: int, status: str, task_id: str = "t0") -> bytes:
@@ -148,8 +148,10 @@ GARBAGE = {
     "no JSON": b"id: 7\nevent: task\ndata: {broken\n\n",
     "no task": b"id: 7\nevent: task\ndata: {}\n\n",
     "half a task": b'event: task\ndata: {"task": {"id": 5}}\n\n',
-    "no object": b"event: log\ndata: [1]\n\n",
-    "a row of nobody": b"event: log\ndata: {}\n\n",
+    "no object": b"event: logs\ndata: [1]\n\n",
+    "rows of nobody": b"event: logs\ndata: {}\n\n",
+    "no rows": b'id: 7\nevent: logs\ndata: {"task_id": "t0"}\n\n',
+    "rows that are none": b'id: 7\nevent: logs\ndata: {"task_id": "t0", "logs": [1, {}]}\n\n',
     "an unknown event": b"event: weather\ndata: {}\n\n",
     "an odd id": 'id: \u00fc\x01\nevent: weather\ndata: {"a": 1}\n\n'.encode(),
     "no text": b"\xff\xfe\n\ndata: \xff\n\n",

@@ -67,7 +67,7 @@ def test_the_main_command_shows_a_flow_at_work(clone: Path, environment: Dict[st
 
 
 def test_the_test_command_is_the_one_the_gate_runs() -> None:
-    assert fenced("command: test").endswith(".venv/bin/pytest")
+    assert fenced("command: test").endswith(".venv/bin/pytest -n 4")
     assert "readme_command test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 

@@ -25,7 +25,12 @@ StartProcess = Callable[..., ServerProcess]
 
 
 def rows(events: list[Event]) -> list[dict[str, Any]]:
-    return [event.data for event in events if event.name == "log"]
+    return [
+        {**row, "task_id": event.data["task_id"]}
+        for event in events
+        if event.name == "logs"
+        for row in event.data["logs"]
+    ]
 
 
 def until_ended(events: Iterator[Event], task_ids: list[str]) -> list[Event]:
@@ -42,14 +47,15 @@ def test_a_stream_tells_all_rows_and_the_end_of_a_clients_tasks(connection: Conn
         task_ids = [connection.create("shop::add", {"a": n}, client="tells") for n in range(3)]
         stranger = connection.create("shop::add", {"a": 9}, client="someone else")
         seen = until_ended(events, task_ids)
-    assert {event.data["task_id"] for event in seen if event.name == "log"} == set(task_ids)
+    assert {row["task_id"] for row in rows(seen)} == set(task_ids)
     for task_id in task_ids:
         own = [event for event in seen if task_id in str(event.data)]
         assert own[-1].task == connection.task(task_id)
         expected = [{**row, "task_id": task_id} for row in connection.logs(task_id)]
         assert [row for row in rows(own) if row["task_id"] == task_id] == expected
     assert [event.id for event in seen] == sorted(event.id for event in seen)
-    assert all(event.id == event.data["id"] for event in seen if event.name == "log")
+    told = [event for event in seen if event.name == "logs"]
+    assert all(event.id == event.data["logs"][-1]["id"] for event in told)
     connection.wait(stranger)
 
 
@@ -89,7 +95,7 @@ def test_a_resumed_stream_tells_of_unfinished_tasks_but_not_of_those_that_ended_
     last = connection.logs(done)[-1]["id"]
     with connection.events(client="unfinished", last_event_id=last + 1) as events:
         told = next(events)
-        while told.name == "log":
+        while told.name == "logs":
             told = next(events)
         assert told.task is not None
         assert (told.task["id"], told.task["status"]) == (waits, "running")
@@ -178,7 +184,7 @@ def test_no_row_is_lost_repeated_or_reordered_over_kills_of_the_server(
                     seen.append(next(events))
             killing.join()
         process.kill()
-    log_ids = [event.id for event in seen if event.name == "log"]
+    log_ids = [row["id"] for row in rows(seen)]
     assert log_ids == sorted(set(log_ids))
     for task_id in task_ids:
         expected = [{**row, "task_id": task_id} for row in connection.logs(task_id)]

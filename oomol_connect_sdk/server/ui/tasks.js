@@ -94,7 +94,7 @@ async function showTask(signal, id) {
       await listen(`v1/events?${query}`, stream.signal, (kind, data, position) => {
         last = position;
         complain(null);
-        if (kind === "log") rows.add(data);
+        if (kind === "logs") for (const row of data.logs) rows.add(row);
         if (kind === "task") {
           draw(data.task);
           ended = ENDED.includes(data.task.status);
