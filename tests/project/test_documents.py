@@ -98,18 +98,17 @@ def test_the_code_for_a_server_runs(clone: Path, environment: Dict[str, str], se
 @pytest.mark.parametrize(
     ("marker", "shown"),
     [
-        ("local", "node read-sales failed"),
-        ("sync", "sales-report::clean-sales 0.1.0"),
-        ("batch", "no-such-folder failed"),
-        ("batch", "saved.csv"),
+        ("local", ["node read-sales failed"]),
+        ("sync", ["sales-report::clean-sales 0.1.0"]),
+        ("batch", ["no-such-folder failed", "saved.csv"]),
     ],
 )
 def test_the_code_with_a_server_of_its_own_runs(
-    clone: Path, environment: Dict[str, str], marker: str, shown: str
+    clone: Path, environment: Dict[str, str], marker: str, shown: List[str]
 ) -> None:
     done = run([sys.executable, "-c", fenced(f"run: {marker}")], clone, environment)
     assert done.returncode == 0, done.stderr
-    assert shown in done.stdout
+    assert [text for text in shown if text not in done.stdout] == []
 
 
 @pytest.mark.parametrize(
@@ -138,18 +137,32 @@ def service() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    ("marker", "shown"),
+    ("document", "marker", "shown"),
     [
-        ("models", ["Echo: Tell a story.", "q1 Echo: What is art", "q2 Echo: What is ma", "48"]),
-        ("agent", ['Tools: {"city": "Kyoto", "days": 1, "sky": "clear"}', "Echo: And tomorrow?"]),
+        (README, "models", ["capital of Japan?", "Tell a story.", "Shall I take an umbrella"]),
+        (
+            MODELS,
+            "models",
+            ["Echo: Tell a story.", "q1 Echo: What is art", "q2 Echo: What is ma", "48"],
+        ),
+        (
+            MODELS,
+            "agent",
+            ['Tools: {"city": "Kyoto", "days": 1, "sky": "clear"}', "Echo: And tomorrow?"],
+        ),
     ],
 )
 def test_the_code_about_models_runs(
-    clone: Path, environment: Dict[str, str], service: Any, marker: str, shown: List[str]
+    clone: Path,
+    environment: Dict[str, str],
+    service: Any,
+    document: str,
+    marker: str,
+    shown: List[str],
 ) -> None:
     if marker == "agent":
         service.script(wanted_tools(weather={"city": "Kyoto"}))
-    code = fenced(f"run: {marker}", MODELS).replace("https://api.openai.com/v1", service.url)
+    code = fenced(f"run: {marker}", document).replace("https://api.openai.com/v1", service.url)
     done = run([sys.executable, "-c", code], clone, environment)
     assert done.returncode == 0, done.stderr
     assert [text for text in shown if text not in done.stdout] == []
