@@ -54,10 +54,10 @@ def log_row(event: StoredEvent, task: TaskRecord) -> str:
     return _log_row(event, task.project_name, task.manifest_path)
 
 
-def feed_row(item: TaskEvent) -> str:
-    """Return the JSON of a log row that stands among those of other tasks."""
-    row = _log_row(item.event, item.project_name, item.manifest_path)
-    return f'{row[:-1]},"task_id":{strict_json(item.task_id)}}}'
+def feed_rows(items: Sequence[TaskEvent]) -> str:
+    """Return the JSON of log rows of one task that follow each other, and whose they are."""
+    rows = ",".join(_log_row(item.event, item.project_name, item.manifest_path) for item in items)
+    return f'{{"task_id":{strict_json(items[0].task_id)},"logs":[{rows}]}}'
 
 
 def task_row(task: TaskRecord) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def _inputs(items: list[Any], where: str) -> list[dict[str, Any]]:
             raise InvalidInputs(f"{where}[{number}] must be an object with a handle and a value.")
         handle = item["handle"]
         if "value" not in item:
-            raise InvalidInputs(f"{where}[{number}] gives handle {handle!r} no value.")
+            # What JavaScript makes of a value that is undefined: it is not given.
+            continue
         if handle in seen:
             raise InvalidInputs(f"{where}[{number}] gives handle {handle!r} a second value.")
         seen.add(handle)

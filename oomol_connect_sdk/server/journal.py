@@ -70,7 +70,8 @@ class Journal:
 
     async def _write_all(self) -> None:
         while self._entries or self._changes:
-            await self._linger()
+            if not self._urgent.is_set():
+                await self._linger()
             self._urgent.clear()
             entries, self._entries = self._entries, []
             changes, self._changes = self._changes, {}

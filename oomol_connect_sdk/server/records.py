@@ -61,7 +61,8 @@ class TaskRecord:
     uploads_session_id: str | None = None
     #: The nodes of the flow up to which it runs; None for all of it.
     nodes: Sequence[str] | None = None
-    #: Node id → handle → value of earlier runs; None when they are not to be used.
+    #: Node id → handle → value of earlier runs; None when they are not to be used. May be large,
+    #: so that it is empty in all records but that of a new task and that of one to be run.
     cache: Mapping[str, Any] | None = None
 
     @property

@@ -91,7 +91,7 @@ class TaskRunner:
 
     async def run(self) -> None:
         """Run the task until it ends, or is halted; raises only what the store raises."""
-        task = await self._parts.store.task(self._task_id)
+        task = await self._parts.store.task_to_run(self._task_id)
         if task is None or task.ended:
             return
         try:
@@ -106,7 +106,9 @@ class TaskRunner:
         catalog = self._parts.catalog
         target = catalog.resolve(task.manifest_path)
         session = open_session(catalog, target, task)
-        events = await self._parts.store.session_events(task.session_id)
+        # Its first events are stored together with the change of its status.
+        has_begun = task.status not in ("created", "pending")
+        events = await self._parts.store.session_events(task.session_id) if has_begun else []
         try:
             replayed = replay(session, events)
         except ReplayDiverged:

@@ -53,7 +53,8 @@ class LocalServer:
             with their logs and files, but none within an hour of its end.
         installing: where packages may be installed from; by default also from local paths.
         limits: what one task may use of the disk, of memory and of the journal.
-        allow_bootstrap: whether the scripts with which packages set themselves up are run.
+        allow_bootstrap: whether the scripts with which packages set themselves up, and those that
+            flows inject into packages, are run.
         models: the options of the language models that blocks may ask (those of
             `oomol_connect_sdk.models.Models`); by default what ``OOMOL_MODELS_URL`` names.
     """

@@ -33,6 +33,7 @@ from .task_rows import (
     insert_task,
     json_text,
     select_page,
+    select_task_to_run,
     select_tasks,
     update_task,
 )
@@ -176,6 +177,10 @@ class Store:
         """Return one task; None when there is none of this id."""
         tasks = await self._tasks("WHERE id = ?", task_id)
         return tasks[0] if tasks else None
+
+    async def task_to_run(self, task_id: str) -> TaskRecord | None:
+        """Return one task with the ``cache`` of its run; None when there is none of this id."""
+        return await self._readers.read(lambda db: select_task_to_run(db, task_id))
 
     async def task_of_key(self, idempotency_key: str) -> TaskRecord | None:
         """Return the task that was created with this key; None when there is none."""

@@ -55,8 +55,14 @@ def select_sized_tasks(
     db: sqlite3.Connection, condition: str, *values: Any
 ) -> Iterator[tuple[TaskRecord, int]]:
     """Yield the tasks that a ``WHERE`` and ``ORDER BY`` give, and how many characters each has."""
-    for row in db.execute(f"SELECT {_EXPRESSIONS} FROM tasks {condition}", values):
+    for row in db.execute(f"SELECT {_SHOWN} FROM tasks {condition}", values):
         yield _task(row), sum(len(value) for value in row if isinstance(value, str))
+
+
+def select_task_to_run(db: sqlite3.Connection, task_id: str) -> TaskRecord | None:
+    """Return a task with all that its run needs; None when there is none of this id."""
+    row = db.execute(f"SELECT {_ALL} FROM tasks WHERE id = ?", (task_id,)).fetchone()
+    return _task(row) if row else None
 
 
 def select_page(
@@ -98,7 +104,10 @@ _JSON_COLUMNS = frozenset(
 )
 # The reason of a stop is noted before the stop, and counts only if that is how the task ended.
 _ERROR = "CASE status WHEN 'stopped' THEN COALESCE(error, stop_error) ELSE error END"
-_EXPRESSIONS = ", ".join(_ERROR if name == "error" else name for name in _COLUMNS)
+_ALL = ", ".join(_ERROR if name == "error" else name for name in _COLUMNS)
+# What nobody is shown is not read: only whether there is something.
+_HAS_CACHE = "CASE WHEN cache IS NOT NULL THEN '{}' END"
+_SHOWN = ", ".join({"error": _ERROR, "cache": _HAS_CACHE}.get(name, name) for name in _COLUMNS)
 _INSERT = (
     f"INSERT INTO tasks ({', '.join(_COLUMNS)}) "
     f"VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"

@@ -42,6 +42,30 @@ nodes:
     assert session.inputs_of("t")[0]["b"] == [SECRET, CREDENTIAL]
 
 
+def test_an_input_that_may_be_null_is_shown_to_the_block_with_that_value(tmp_path: Path) -> None:
+    task = """
+executor: {name: python}
+inputs_def:
+  - {handle: a, nullable: true}
+  - {handle: b, nullable: true, value: 1}
+  - {handle: c, nullable: false}
+"""
+    flow = """
+nodes:
+  - node_id: n
+    task: self::t
+    inputs_from: [{handle: a, value: 2}, {handle: b, value: 2}, {handle: c, value: 2}]
+  - {node_id: open, task: self::t, inputs_from: [{handle: b, value: 2}, {handle: c, value: 2}]}
+"""
+    files = {"tasks/t/task.oo.yaml": task, "flows/main/flow.oo.yaml": flow}
+    session = Run(open_session(open_catalog(tmp_path, files), "main"))
+    # Inside a flow it is no value: the other node waits for one.
+    (job,) = session.started
+    definitions = job.inputs_def
+    assert (definitions["a"]["value"], definitions["b"]["value"]) == (None, 1)
+    assert "value" not in definitions["c"]
+
+
 def test_what_a_node_calls_a_secret_is_one_in_the_jobs_definition(tmp_path: Path) -> None:
     nodes = """
 nodes:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from executor_task import PATIENCE, ExecutorTask, is_running, running_task, until_gone
 
 from oomol_connect_sdk.server.executors import Environments, WorkerPool, python_worker
+from oomol_connect_sdk.server.executors import pool as pool_module
 from oomol_connect_sdk.server.executors.python_worker.frames import FrameDecoder, encode_frame
 from oomol_connect_sdk.server.executors.python_worker.lines import LineSplitter
 from oomol_connect_sdk.server.executors.worker_process import ErrorOutput, worker_environment
@@ -137,8 +139,23 @@ async def test_the_jobs_of_a_task_share_the_worker_of_their_package(task: Execut
 
 async def test_of_idle_workers_the_oldest_is_ended_first(pool: WorkerPool, tmp_path: Path) -> None:
     first, second, third = [await process_of(pool, tmp_path, name) for name in ("a", "b", "c")]
-    assert [is_running(process) for process in (first, second, third)] == [False, True, True]
+    await until_gone(first)
+    assert [is_running(process) for process in (second, third)] == [True, True]
     assert await process_of(pool, tmp_path, "b") == second
+
+
+async def test_more_workers_than_are_kept_may_wait_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many tasks that end at once do not end the workers that the next ones need."""
+    monkeypatch.setattr(pool_module, "SURPLUS_TIME", PATIENCE)
+    pool = WorkerPool(Environments(tmp_path / "environments"), max_idle=1)
+    names = ("a", "b", "c", "d", "e")
+    first, *kept = [await process_of(pool, tmp_path, name) for name in names]
+    assert not is_running(first)
+    assert [await process_of(pool, tmp_path, name) for name in names[1:]] == kept
+    await pool.close()
+    await until_gone(*kept)
 
 
 async def test_an_idle_worker_that_died_is_replaced(pool: WorkerPool, tmp_path: Path) -> None:
@@ -367,6 +384,23 @@ async def test_a_node_that_wants_its_own_process_gets_it(task: ExecutorTask) -> 
     shared = await task.finished(task.start(block))
     own = [await task.finished(task.start_job(task.job(block, {}, spawn=True))) for _ in range(2)]
     assert own[0] == own[1] != shared
+
+
+async def test_a_task_beside_a_node_runs_in_the_process_of_that_node(task: ExecutorTask) -> None:
+    block = task.block("who", WHO)
+
+    async def process(node_id: str, *, flow: str = "f", **changes: Any) -> int:
+        stacks = ({"flow": flow, "node_id": "sub"}, {"flow": flow, "node_id": node_id})
+        job = replace(task.job(block, {}), stacks=stacks, **changes)
+        return int((await task.finished(task.start_job(job)))["result"]["out"])
+
+    home = await process("home", options={"spawn": True})
+    assert await process("guest", beside="home") == home
+    assert await process("other") != home
+    # A node without a process of its own has one that those beside it share.
+    shared = await process("guest", beside="other")
+    assert shared not in (home, await process("other"))
+    assert await process("guest too", beside="other") == shared
 
 
 async def test_a_source_in_the_manifest_runs_as_if_it_were_a_file_of_the_block(

@@ -264,7 +264,6 @@ def test_line_separators_are_removed_before_parsing(task: ReadTask) -> None:
             4,
             "expected AND or OR, found 'XOR'",
         ),
-        ("inputs_def: [{handle: a}, {handle: a}]\n", 1, "the handle 'a' is declared twice"),
         ("inputs_def: [{handle: a, value: !!python/name:os.system x}]\n", 1, "is not supported"),
         ("inputs_def: [{handle: a, value: !!int x}]\n", 1, "'x' is not a number"),
         (

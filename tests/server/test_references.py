@@ -97,6 +97,32 @@ def test_a_package_finds_itself_by_name_whatever_versions_there_are(tmp_path: Pa
     assert found(package, "own::x", read_package(newer)) == "own/tasks/x/task.oo.yaml"
 
 
+@pytest.mark.parametrize("folder", ["other-1.0.0", "other"])
+@pytest.mark.parametrize("manifest", [True, False])
+def test_a_package_that_is_nowhere_else_may_lie_beside_the_flow(
+    tmp_path: Path, folder: str, manifest: bool
+) -> None:
+    package = package_with(tmp_path / "own", f"flows/f/{folder}/tasks/x/task.oo.yaml")
+    beside = package / "flows/f" / folder
+    (package / "package.oo.yaml").write_text("name: own\ndependencies: {other: 1.0.0}\n")
+    if manifest:
+        (beside / "package.oo.yaml").write_text("name: other\nversion: 1.0.0\n")
+    references = References([read_package(package)])
+    found = references.task("other::x", caller(package))
+    assert found.manifest.path == beside / "tasks/x/task.oo.yaml"
+    assert (found.package.directory, found.package.name) == (beside, "other")
+    elsewhere = read_package(package_with(tmp_path / "o", "tasks/x/task.oo.yaml", name="other"))
+    assert elsewhere.version != "1.0.0"
+    references = References([read_package(package), elsewhere])
+    assert references.task("other::x", caller(package)).package.directory == beside
+
+
+def test_a_package_in_its_usual_place_is_taken_before_one_beside_the_flow(tmp_path: Path) -> None:
+    package = package_with(tmp_path / "own", "flows/f/other/tasks/x/task.oo.yaml")
+    other = package_with(tmp_path / "o", "tasks/x/task.oo.yaml", name="other")
+    assert found(package, "other::x", read_package(other)) == "o/tasks/x/task.oo.yaml"
+
+
 def test_a_scoped_package_is_found(tmp_path: Path) -> None:
     scoped = package_with(tmp_path / "@me/o-1.0.0", "tasks/x/task.oo.yaml", name="@me/o")
     package = package_with(tmp_path / "own")

@@ -68,6 +68,19 @@ async def test_a_task_comes_back_as_it_was_stored(store: Store) -> None:
     assert await store.task("t2") is None
 
 
+async def test_inputs_of_earlier_runs_are_read_for_the_run_of_their_task_only(store: Store) -> None:
+    cache = {"node": {"handle": "x" * 100_000}}
+    await store.create_task(record("with", cache=cache))
+    await store.create_task(record("without"))
+    page = await store.page(TaskFilter())
+    for tasks in (page.tasks, await store.unfinished(), await store.tasks()):
+        assert {task.id: task.cache for task in tasks} == {"with": {}, "without": None}
+    shown, to_run = await store.task("with"), await store.task_to_run("with")
+    assert shown is not None
+    assert replace(shown, cache=cache) == to_run
+    assert await store.task_to_run("gone") is None
+
+
 async def test_tasks_are_listed_newest_first_and_unfinished_ones_oldest_first(
     store: Store,
 ) -> None:

@@ -62,6 +62,10 @@ class Job:
     timeout: float | None = None
     #: The service that runs the job; None for a task block.
     service: Service | None = None
+    #: The node of its flow whose process it runs in; None for that of its package, or its own.
+    beside: str | None = None
+    #: Scripts that prepare the environment of the package for it, to be run once.
+    scripts: tuple[str, ...] = ()
 
     @property
     def node_id(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -165,8 +166,9 @@ class Catalog:
     def _matching(self, target: str) -> list[_Member]:
         start, _, name = target.partition("::")
         if os.path.isabs(start):
-            path = _real_path(start)
-            return [member for member in self._members if member.is_at(path, name)]
+            # Tasks name their manifests as they stand here; to follow links takes longer.
+            near = self._by_path.get(Path(start)) or self._by_path.get(_real_path(start), [])
+            return [member for member in near if member.is_at(member.path, name)]
         in_package = self._in_package(start, name)[:1] if name else []
         if in_package:
             return in_package
@@ -186,16 +188,29 @@ class Catalog:
 
     def _newest(self, members: Sequence[_Member] | None = None) -> list[_Member]:
         """Leave out what belongs to a version that isn't its package's highest."""
+        return [
+            member
+            for member in (self._members if members is None else members)
+            if self._highest[member.package.name].directory == member.package.directory
+        ]
+
+    @functools.cached_property
+    def _highest(self) -> Mapping[str, Package]:
         highest: dict[str, Package] = {}
         for member in self._members:
             other = highest.setdefault(member.package.name, member.package)
             if version_key(other.version) < version_key(member.package.version):
                 highest[member.package.name] = member.package
-        return [
-            member
-            for member in (self._members if members is None else members)
-            if highest[member.package.name].directory == member.package.directory
-        ]
+        return highest
+
+    @functools.cached_property
+    def _by_path(self) -> Mapping[Path, Sequence[_Member]]:
+        """By the manifests of the members, and by the directories these are in."""
+        members: dict[Path, list[_Member]] = {}
+        for member in self._members:
+            for path in (member.path, member.path.parent):
+                members.setdefault(path, []).append(member)
+        return members
 
     def _unknown(self, target: str) -> UnknownTarget:
         if len(target) > _LONGEST_NAME:

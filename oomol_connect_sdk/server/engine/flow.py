@@ -278,6 +278,8 @@ class FlowRun:
             inputs_def=node.inputs.values(),
             outputs_def=node.outputs.values(),
             timeout=node.node.timeout,
+            beside=node.beside,
+            scripts=self._graph.scripts.get(node.package.directory, ()) if node.injected else (),
         )
 
     def _run_subflow(

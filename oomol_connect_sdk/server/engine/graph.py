@@ -20,6 +20,7 @@ from .errors import EngineError
 from .manifests import (
     ConditionsNode,
     Flow,
+    Inject,
     InputDef,
     Node,
     NodeOutput,
@@ -33,7 +34,7 @@ from .manifests import (
     TaskNode,
     ValuesNode,
 )
-from .references import Caller, References
+from .references import BlockNotFound, Caller, References, names_package
 from .slots import Filling, SlotFillings, hidden_handle
 from .wiring import Edge, NodeInputs, ToNode, Wiring
 
@@ -63,6 +64,10 @@ class GraphNode:
     remembered: frozenset[str] = frozenset()
     #: What runs in the slots of the subflow, by the ids of their nodes.
     fillings: Mapping[str, Filling] = field(default_factory=dict)
+    #: Whether the package is one that the flow names instead of the block's own.
+    injected: bool = False
+    #: The node whose process its jobs run in; None for that of the package, or one of its own.
+    beside: str | None = None
 
     @property
     def node_id(self) -> str:
@@ -104,6 +109,8 @@ class FlowGraph:
     constant_outputs: tuple[tuple[str, Any], ...]
     #: What is wrong with a node and yet doesn't keep the flow from running: node id and text.
     warnings: tuple[tuple[str, str], ...] = ()
+    #: Directory of a package → what prepares its environment for the tasks injected into it.
+    scripts: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,7 @@ def build_graph(
     """Resolve the nodes and edges of one flow."""
     active = {node.node_id: node for node in flow.nodes if not node.ignore}
     resolved = {
-        node_id: _resolve(node, Caller(flow.path, package, node_id), references)
+        node_id: _resolve(node, Caller(flow.path, package, node_id), references, active)
         for node_id, node in active.items()
         if not isinstance(node, ValuesNode)
     }
@@ -180,6 +187,7 @@ def build_graph(
         input_edges={handle: tuple(edges) for handle, edges in wiring.input_edges.items()},
         constant_outputs=tuple(wiring.constant_outputs),
         warnings=tuple((n, text) for n, item in resolved.items() for text in item.warnings),
+        scripts=_scripts(flow, package, resolved.values(), references),
     )
 
 
@@ -192,6 +200,9 @@ class _Resolved:
     package: Package
     slots: SlotFillings = field(default_factory=SlotFillings)
     warnings: Sequence[str] = ()
+    #: What puts it into a package that isn't its own.
+    inject: Inject | None = None
+    beside: str | None = None
 
     @property
     def sources(self) -> Sequence[Source]:
@@ -209,12 +220,16 @@ class _Resolved:
             connected=wiring.connected(node_id),
             static=wiring.static_of(node_id, inputs),
             fillings=self.slots.fillings,
+            injected=self.inject is not None,
+            beside=self.beside,
         )
 
 
-def _resolve(node: Node, caller: Caller, references: References) -> _Resolved:
+def _resolve(
+    node: Node, caller: Caller, references: References, nodes: Mapping[str, Node]
+) -> _Resolved:
     if isinstance(node, TaskNode):
-        return _resolve_task(node, caller, references)
+        return _placed(_resolve_task(node, caller, references), node, caller, references, nodes)
     if isinstance(node, ServiceNode):
         block = references.service_block(node.service, caller)
         return _Resolved(node, block.manifest, block.package)
@@ -236,13 +251,51 @@ def _resolve_task(node: TaskNode, caller: Caller, references: References) -> _Re
     else:
         task = references.task(node.task, caller)
         block, package = task.manifest, task.package
-    if node.inject is None:
-        return _Resolved(node, block, package)
-    injected = references.package(node.inject, caller)
-    if injected is None:
-        warning = f"the package {node.inject!r} it is to run in is not here; it runs in its own"
-        return _Resolved(node, block, package, warnings=(warning,))
-    return _Resolved(node, block, injected)
+    return _Resolved(node, block, package)
+
+
+def _placed(
+    own: _Resolved,
+    node: TaskNode,
+    caller: Caller,
+    references: References,
+    nodes: Mapping[str, Node],
+) -> _Resolved:
+    """Put a task where its node injects it; one with a process of its own stays there."""
+    inject = node.inject
+    if isinstance(node.task, TaskBlock) and node.task.executor.options.get("spawn"):
+        return own
+    if inject.package is None:
+        if inject.node_id in (None, *nodes):
+            return replace(own, beside=inject.node_id)
+        warning = f"the node {inject.node_id!r} beside which it is to run is not here"
+        return replace(own, warnings=(warning,))
+    if isinstance(node.task, str) and names_package(node.task):
+        return own
+    package = references.package(inject.package, caller)
+    if package is None:
+        warning = f"the package {inject.package!r} it is to run in is not here; it runs in its own"
+        return replace(own, warnings=(warning,))
+    return replace(own, package=package, inject=inject)
+
+
+def _scripts(
+    flow: Flow, package: Package, resolved: Iterable[_Resolved], references: References
+) -> dict[Path, tuple[str, ...]]:
+    """Give the scripts for each package: those of the flow, then those of its nodes."""
+    scripts: dict[Path, tuple[str, ...]] = {}
+    for name, script in flow.injection.items():
+        found = references.package(name, Caller(flow.path, package, ""))
+        if found is None:
+            raise BlockNotFound(
+                f"{flow.path} has an injection for the package {name!r}, which is not here"
+            )
+        scripts[found.directory] = (*scripts.get(found.directory, ()), script)
+    for item in resolved:
+        if item.inject is not None and item.inject.script is not None:
+            directory = item.package.directory
+            scripts[directory] = (*scripts.get(directory, ()), item.inject.script)
+    return scripts
 
 
 def with_slots(graph: FlowGraph, fillings: Mapping[str, Filling]) -> FlowGraph:

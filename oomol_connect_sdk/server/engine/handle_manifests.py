@@ -44,20 +44,21 @@ def _definitions(
         if item.get("group") and not item.get("handle"):
             continue
         definition = read(item)
-        if definition.handle in definitions:
-            raise place.error(f"the handle {definition.handle!r} is declared twice")
+        # Of a handle that is declared twice the last declaration counts.
         definitions[definition.handle] = definition
     return tuple(definitions.values())
 
 
 def _input_def(fields: Fields) -> InputDef:
-    nullable = fields.get("nullable")
-    definition = fields.place.value()
+    place = fields.get("nullable")
+    nullable = place is not None and place.boolean()
+    written = fields.place.value()
     return InputDef(
         handle=fields.need("handle").text(),
-        definition=definition,
-        nullable=nullable is not None and nullable.boolean(),
-        value=definition.get("value", ABSENT),
+        # What the block sees of it has the value that it gets when none is given.
+        definition={"value": None, **written} if nullable else written,
+        nullable=nullable,
+        value=written.get("value", ABSENT),
     )
 
 

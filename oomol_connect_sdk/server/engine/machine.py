@@ -115,6 +115,8 @@ class Machine:
         inputs_def: Iterable[InputDef],
         outputs_def: Iterable[OutputDef],
         timeout: float | None = None,
+        beside: str | None = None,
+        scripts: tuple[str, ...] = (),
     ) -> None:
         """Have an executor run a task block."""
         job = Job(
@@ -132,6 +134,8 @@ class Machine:
             outputs_def={item.handle: item.definition for item in outputs_def},
             timeout=timeout,
             service=block.service,
+            beside=beside,
+            scripts=scripts,
         )
         self.jobs[info.job_id] = StartedJob(job, info, owner)
         self.events.block_started(info, inputs)

@@ -148,6 +148,17 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Inject:
+    """Where a task is to run instead of in its own package; a ``package`` wins over a node."""
+
+    package: str | None = None
+    #: The node whose process it shares; its package stays its own.
+    node_id: str | None = None
+    #: What prepares the environment of the package for it.
+    script: str | None = None
+
+
+@dataclass(frozen=True)
 class TaskNode(Node):
     """A node that runs a task, named by a reference or written inline."""
 
@@ -155,9 +166,7 @@ class TaskNode(Node):
     #: Added to the block's own when it takes additional ones.
     inputs_def: tuple[InputDef, ...] = ()
     outputs_def: tuple[OutputDef, ...] = ()
-    #: The package in whose environment the task runs, when it isn't its own. A script that comes
-    #: with it prepares OOMOL's own images and is not run.
-    inject: str | None = None
+    inject: Inject = field(default_factory=Inject)
 
 
 @dataclass(frozen=True)
@@ -248,6 +257,8 @@ class Flow:
     outputs_from: tuple[Source, ...] = ()
     #: Nodes whose previews are shown as previews of this flow.
     forward_previews: tuple[str, ...] = ()
+    #: Package name → the script that prepares its environment for what is injected into it.
+    injection: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:

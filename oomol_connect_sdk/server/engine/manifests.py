@@ -20,6 +20,7 @@ from .manifest_types import (
     Expression,
     Flow,
     FlowKind,
+    Inject,
     InputDef,
     Node,
     NodeOutput,
@@ -37,7 +38,7 @@ from .manifest_types import (
     ValuesNode,
 )
 from .node_manifests import read_nodes
-from .yaml_source import ManifestError, read_yaml
+from .yaml_source import ManifestError, Place, read_yaml
 
 __all__ = [
     "ABSENT",
@@ -48,6 +49,7 @@ __all__ = [
     "Expression",
     "Flow",
     "FlowKind",
+    "Inject",
     "InputDef",
     "ManifestError",
     "Node",
@@ -96,14 +98,12 @@ def read_package(directory: Path) -> Package:
     """Read a directory's ``package.oo.yaml``; a package without a name has its directory's."""
     path = find_manifest(directory, "package") or directory / "package.oo.yaml"
     fields = read_yaml(path).fields()
-    dependencies = fields.get("dependencies")
-    pins = dependencies.fields().places if dependencies else {}
     return Package(
         path=path,
         name=fields.text("name") or package_name_from_directory(directory),
         version=fields.text("version"),
         description=fields.text("description"),
-        dependencies={name: place.text() for name, place in pins.items()},
+        dependencies=_texts(fields.get("dependencies")),
     )
 
 
@@ -129,4 +129,11 @@ def read_flow(path: Path) -> Flow:
         outputs_def=read_outputs_def(fields),
         outputs_from=read_sources(fields, "outputs_from"),
         forward_previews=tuple(place.text() for place in fields.items("forward_previews")),
+        injection=_texts(fields.get("injection")),
     )
+
+
+def _texts(place: Place | None) -> dict[str, str]:
+    """Read a mapping of names to texts; an absent one is empty."""
+    places = place.fields().places if place else {}
+    return {name: text.text() for name, text in places.items()}

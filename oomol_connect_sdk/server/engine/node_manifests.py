@@ -12,6 +12,7 @@ from .manifest_types import (
     Case,
     ConditionsNode,
     Expression,
+    Inject,
     Node,
     OtherNode,
     ServiceNode,
@@ -103,14 +104,20 @@ def _kind(fields: Fields) -> str:
 
 
 def _task_node(common: dict[str, Any], fields: Fields, directory: Path) -> TaskNode:
-    inject = fields.get("inject")
     return TaskNode(
         **common,
         task=_task(fields.need("task"), common["node_id"], directory),
         inputs_def=read_inputs_def(fields),
         outputs_def=read_outputs_def(fields),
-        inject=inject.fields().text("package") if inject else None,
+        inject=_inject(fields.get("inject")),
     )
+
+
+def _inject(place: Place | None) -> Inject:
+    if place is None:
+        return Inject()
+    fields = place.fields()
+    return Inject(fields.text("package"), fields.text("node_id"), fields.text("script"))
 
 
 def _task(place: Place, node_id: str, directory: Path) -> str | TaskBlock:

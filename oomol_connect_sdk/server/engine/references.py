@@ -88,36 +88,36 @@ class References:
 
     def task(self, reference: str, caller: Caller) -> Located[TaskBlock]:
         """Give the task block a reference names, or raise BlockNotFound or ManifestError."""
-        path = self._find("task", reference, caller)
-        return Located(self.read_task(path), self._owner(path, caller.package))
+        path, package = self._find("task", reference, caller)
+        return Located(self.read_task(path), package)
 
     def subflow(self, reference: str, caller: Caller) -> Located[Flow]:
         """Give the subflow a reference names, or raise BlockNotFound or ManifestError."""
-        path = self._find("subflow", reference, caller)
-        return Located(self.read_flow(path), self._owner(path, caller.package))
+        path, package = self._find("subflow", reference, caller)
+        return Located(self.read_flow(path), package)
 
     def slotflow(self, reference: str, caller: Caller) -> Located[Flow]:
         """Give the slotflow a reference names, or raise BlockNotFound or ManifestError."""
-        path = self._find("slotflow", reference, caller)
-        return Located(self.read_flow(path), self._owner(path, caller.package))
+        path, package = self._find("slotflow", reference, caller)
+        return Located(self.read_flow(path), package)
 
     def service_block(self, reference: str, caller: Caller) -> Located[TaskBlock]:
         """Give the block ``service::block`` names, or raise BlockNotFound or ManifestError."""
         service, _, name = reference.rpartition("::")
-        path = self._find("service", service or reference, caller)
+        path, package = self._find("service", service or reference, caller)
         blocks = self.read_service(path).blocks
         if name not in blocks:
             raise BlockNotFound(
                 f"service {reference!r} of node {caller.node_id!r} in {caller.path}: {path} has "
                 f"no block {name!r} (there are {', '.join(map(repr, blocks)) or 'none'})"
             )
-        return Located(blocks[name], self._owner(path, caller.package))
+        return Located(blocks[name], package)
 
     def block(self, reference: str, caller: Caller) -> Located[TaskBlock | Flow]:
         """Give the task or else subflow of a name, or raise BlockNotFound or ManifestError."""
-        path = self._find("block", reference, caller)
+        path, package = self._find("block", reference, caller)
         manifest = self.read_flow(path) if _is_flow(path) else self.read_task(path)
-        return Located(manifest, self._owner(path, caller.package))
+        return Located(manifest, package)
 
     def package(self, name: str, caller: Caller) -> Package | None:
         """Give the package of a name, in the version the caller's package pins; None for none."""
@@ -138,31 +138,35 @@ class References:
         """Read a service's manifest file, or raise ManifestError."""
         return self._shelves.services.read(path)
 
-    def _find(self, kind: BlockKind, reference: str, caller: Caller) -> Path:
+    def _find(self, kind: BlockKind, reference: str, caller: Caller) -> tuple[Path, Package]:
+        """Give the manifest that a reference names, and the package it belongs to."""
+        owner, _, _ = reference.partition("::")
+        package = caller.package
+        if names_package(reference):
+            package = self._package(owner, reference, caller)
         searched: list[Path] = []
-        for directory, names in self._places(kind, reference, caller):
+        for directory, names in self._places(kind, reference, caller, package):
             searched.append(directory)
             path = _manifest_at(directory, names)
             if path is not None:
-                return path
+                return path, self._owner(path, package)
         raise BlockNotFound(
             f"{kind} {reference!r} of node {caller.node_id!r} in {caller.path} "
             f"was not found; looked in {', '.join(map(str, searched))}"
         )
 
     def _places(
-        self, kind: BlockKind, reference: str, caller: Caller
+        self, kind: BlockKind, reference: str, caller: Caller, package: Package
     ) -> Iterator[tuple[Path, tuple[str, ...]]]:
-        """Give each path the reference may mean, and the manifest names that count there."""
+        """Give each path the reference may mean, and the manifest names that count there.
+
+        ``package`` is the one that it names, if it names one.
+        """
         names = tuple(name for _, name in FOLDERS[kind])
         owner, separator, name = reference.partition("::")
         flow_directory = caller.directory
         if separator:
-            directory = (
-                flow_directory.parent.parent
-                if owner == "self"
-                else self._package(owner, reference, caller).directory
-            )
+            directory = flow_directory.parent.parent if owner == "self" else package.directory
             for folder, manifest in FOLDERS[kind]:
                 yield directory / folder / name, (manifest,)
         elif os.path.isabs(reference) or reference.startswith(("./", "../")):
@@ -172,7 +176,10 @@ class References:
                 yield directory / reference, names
 
     def _package(self, name: str, reference: str, caller: Caller) -> Package:
-        """Give the package a reference means: its own, the pinned version, or the highest."""
+        """Give the package a reference means: its own, the pinned version, or the highest.
+
+        One that is in none of the usual places may lie beside the flow.
+        """
         if name == caller.package.name:
             return caller.package
         versions = self._packages.get(name, [])
@@ -180,6 +187,9 @@ class References:
         wanted = [package for package in versions if pin in (None, package.version)]
         if wanted:
             return max(wanted, key=lambda package: version_key(package.version))
+        for folder in (f"{name}-{pin}", name) if pin else (name,):
+            if (caller.directory / folder).is_dir():
+                return _package_in(caller.directory / folder, name)
         there = ", ".join(package.label for package in versions) or "no version of it"
         raise BlockNotFound(
             f"{reference!r} of node {caller.node_id!r} in {caller.path} needs the package "
@@ -189,11 +199,25 @@ class References:
     def _owner(self, path: Path, default: Package) -> Package:
         """Give the package a manifest lies in: the nearest directory above with a package file."""
         for directory in path.parents:
+            if directory == default.directory:
+                return default
             if directory in self._owners:
                 return self._owners[directory]
             if find_manifest(directory, "package") is not None:
                 return self._owners.setdefault(directory, read_package(directory))
         return default
+
+
+def names_package(reference: str) -> bool:
+    """Whether a reference names the package of its block."""
+    owner, separator, _ = reference.partition("::")
+    return bool(separator) and owner != "self"
+
+
+def _package_in(directory: Path, name: str) -> Package:
+    """Give the package of a folder, which need not have a manifest of its own."""
+    path = find_manifest(directory, "package")
+    return read_package(directory) if path else Package(directory / "package.oo.yaml", name)
 
 
 class _Shelf(Generic[_Manifest]):

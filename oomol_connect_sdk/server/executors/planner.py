@@ -48,7 +48,7 @@ class Planner:
 
     async def prepare(self, program: Program, report: Report) -> None:
         """Set the package of a program up. Raises EnvironmentFailed."""
-        await self._environments.bootstrap(program.package_dir, report)
+        await self._environments.bootstrap(program.package_dir, report, program.scripts)
 
 
 def _unavailable(executor: str, where: str, available: list[str]) -> str:

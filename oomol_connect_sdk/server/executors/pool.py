@@ -9,12 +9,18 @@ from .environments import Environments
 from .process_guard import ProcessGuard
 from .worker import Worker, WorkerFailed, WorkerSpec
 
+#: Seconds for which workers beyond ``max_idle`` may wait: with many tasks at a time there are more
+#: for moments again and again, and to start one costs more than some tasks.
+SURPLUS_TIME = 2.0
+#: As many times ``max_idle`` may wait for that long.
+_SURPLUS_FACTOR = 4
+
 
 class WorkerPool:
     """Owns the worker processes of a server.
 
-    ``max_idle`` workers at most wait for a next task of their package; the one that has waited
-    longest is ended first. ``guard`` sets what their processes may use.
+    ``max_idle`` workers at most wait for a next task of their package, but for a moment; the one
+    that has waited longest is ended first. ``guard`` sets what their processes may use.
     """
 
     def __init__(
@@ -31,6 +37,7 @@ class WorkerPool:
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
         self._services: dict[tuple[WorkerSpec, Path], asyncio.Task[Worker]] = {}
+        self._trimming: asyncio.Task[None] | None = None
         self._closed = False
 
     async def lease(self, spec: WorkerSpec) -> Worker:
@@ -41,7 +48,7 @@ class WorkerPool:
         self._check_open()
         self._forget_dead()
         for worker in reversed(self._idle):
-            if worker.spec == spec:
+            if worker.spec == spec and not worker.exited:
                 self._idle.remove(worker)
                 return worker
         worker = await Worker.start(spec, self.guard)
@@ -71,19 +78,32 @@ class WorkerPool:
             await self._end(worker)
             return
         self._idle.append(worker)
-        while len(self._idle) > self._max_idle:
-            await self._end(self._idle.pop(0))
+        await self._trim(_SURPLUS_FACTOR * self._max_idle)
+        if len(self._idle) > self._max_idle and self._trimming is None:
+            self._trimming = asyncio.create_task(self._trim_later())
 
     async def close(self) -> None:
         """End every worker and every environment that is being built."""
         self._closed = True
         self._idle.clear()
+        if self._trimming is not None:
+            self._trimming.cancel()
+            await asyncio.gather(self._trimming, return_exceptions=True)
         services = list(self._services.values())
         for service in services:
             service.cancel()
         await asyncio.gather(*services, return_exceptions=True)
         await asyncio.gather(self.environments.close(), *map(self._end, list(self._workers)))
         self.guard.close()
+
+    async def _trim_later(self) -> None:
+        await asyncio.sleep(SURPLUS_TIME)
+        self._trimming = None
+        await self._trim(self._max_idle)
+
+    async def _trim(self, most: int) -> None:
+        while len(self._idle) > most:
+            await self._end(self._idle.pop(0))
 
     async def _end(self, worker: Worker) -> None:
         worker.kill()

@@ -124,6 +124,18 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         """The number of the group, and of its first process."""
         return self._transport.get_pid()
 
+    @property
+    def exited(self) -> bool:
+        """Whether the process has ended, also when the event loop has yet to learn it."""
+        if self.ending or not hasattr(os, "waitid"):
+            return self.ending
+        try:
+            # It stays to be buried by whoever waits for it.
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self.group_id, options) is not None
+        except ChildProcessError:
+            return True
+
     async def gone(self) -> None:
         """Wait until the process is gone and all it wrote was received."""
         await self._gone.wait()

@@ -25,6 +25,8 @@ class Program:
     directory: Path
     package_dir: Path
     package_name: str
+    #: What is to be run once in the package's environment before.
+    scripts: tuple[str, ...] = ()
 
     @classmethod
     def of_job(cls, job: Job) -> Program:
@@ -32,7 +34,14 @@ class Program:
         if job.service is not None:
             start = ServiceStart(job.service, job.package_dir, job.package_name)
             return cls.of_service(start)
-        return cls(job.executor, job.options, job.directory, job.package_dir, job.package_name)
+        return cls(
+            job.executor,
+            job.options,
+            job.directory,
+            job.package_dir,
+            job.package_name,
+            job.scripts,
+        )
 
     @classmethod
     def of_service(cls, start: ServiceStart) -> Program:
@@ -51,7 +60,8 @@ class Program:
         if name.is_absolute() or ".." in name.parts:
             raise JobRefused(f"{str(name)!r} is not a package name")
         directory = root / name
-        directory.mkdir(parents=True, exist_ok=True)
+        if not directory.is_dir():
+            directory.mkdir(parents=True, exist_ok=True)
         return directory
 
 

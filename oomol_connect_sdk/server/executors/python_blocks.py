@@ -23,7 +23,9 @@ class PythonBlocks:
 
         Raises EnvironmentFailed.
         """
-        interpreter = await self._environments.interpreter(program.package_dir, report)
+        interpreter = await self._environments.interpreter(
+            program.package_dir, report, program.scripts
+        )
         entry = self._files.entry(program, "index.py")
         return Plan(
             spec=WorkerSpec(

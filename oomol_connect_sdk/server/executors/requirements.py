@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 
 from .project_file import RequirementsUnreadable, read_project
-from .setup_scripts import goes_by_project, read_setup_script
+from .setup_scripts import goes_by_project, manifest_files, read_setup_script
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,20 @@ class Requirements:
         return ("-r", "requirements.txt") if self.in_file else self.lines
 
     @property
+    def included_files(self) -> tuple[Path, ...]:
+        """The files that the lines include, whether they are there or not."""
+        return _included_files(self.package_dir, self.lines) if self.in_file else ()
+
+    @functools.cached_property
     def suits_server(self) -> bool:
         """Whether the package works with the Python that runs the server."""
         return SpecifierSet(self.python).contains(platform.python_version(), prereleases=True)
+
+
+def requirement_files(package_dir: Path) -> list[Path]:
+    """The files that what a package requires is read from, whether they are there or not."""
+    names = ("requirements.txt", "pyproject.toml")
+    return [*(package_dir / name for name in names), *manifest_files(package_dir)]
 
 
 def read_requirements(package_dir: Path) -> Requirements:
@@ -59,10 +71,11 @@ def read_requirements(package_dir: Path) -> Requirements:
     # Packages that moved to a project file often left the old list lying.
     if project.dependencies and goes_by_project(read_setup_script(package_dir)):
         return of_project
-    included = _included(package_dir, text)
-    return Requirements(
-        package_dir, _meaningful(text), in_file=True, included=included, python=project.python
-    )
+    lines = _meaningful(text)
+    files = _included_files(package_dir, lines)
+    # One that is missing is for the installer to report.
+    included = tuple(file.read_text("utf-8-sig") for file in files if file.is_file())
+    return Requirements(package_dir, lines, in_file=True, included=included, python=project.python)
 
 
 def unsuitable(requirements: Requirements) -> str:
@@ -92,6 +105,7 @@ def environment_key(requirements: Requirements, base: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+@functools.cache
 def oocana_requirement() -> str:
     """The oocana that every environment gets: the one the server itself runs with."""
     return f"oocana=={version('oocana')}"
@@ -107,8 +121,6 @@ def _meaningful(text: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def _included(directory: Path, text: str) -> tuple[str, ...]:
-    names = (match.group(1).strip() for match in map(_INCLUDE.match, _meaningful(text)) if match)
-    # One that is missing is for the installer to report.
-    files = (directory / name for name in names)
-    return tuple(file.read_text("utf-8-sig") for file in files if file.is_file())
+def _included_files(directory: Path, lines: tuple[str, ...]) -> tuple[Path, ...]:
+    matches = map(_INCLUDE.match, lines)
+    return tuple(directory / match.group(1).strip() for match in matches if match)

@@ -110,9 +110,10 @@ def _owner(job: Job) -> Hashable:
     """What the worker runs besides blocks of the package in general."""
     if job.service is not None:
         return job.service.path
-    if job.options.get("spawn"):
-        return tuple(stack["node_id"] for stack in job.stacks)
-    return None
+    nodes = tuple(stack["node_id"] for stack in job.stacks)
+    if job.beside is not None:
+        return (*nodes[:-1], job.beside)
+    return nodes if job.options.get("spawn") else None
 
 
 def _keep_alive(service: Service) -> float:

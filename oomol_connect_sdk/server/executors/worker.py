@@ -90,6 +90,11 @@ class Worker:
         return not self._process.ending
 
     @property
+    def exited(self) -> bool:
+        """What ``alive`` will say in a moment, at the price of a system call."""
+        return self._process.exited
+
+    @property
     def gone(self) -> bool:
         """True once nothing more will come of it."""
         return self._ended.done()
