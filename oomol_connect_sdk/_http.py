@@ -23,6 +23,7 @@ import httpx
 from typing_extensions import Protocol
 
 from ._io import closing, iterate
+from ._lane import LaneTransport
 from ._punctual import PunctualBackend, PunctualTransport
 from .errors import ApiError, ConnectionFailedError, OomolConnectError
 
@@ -189,7 +190,7 @@ class _Lanes:
             self._client = httpx.AsyncClient(limits=_limits())
         self._turns = asyncio.Semaphore(connections)
         # Apart by scheme: a lane for http:// knows no certificates.
-        self._idle: Dict[str, List[httpx.AsyncHTTPTransport]] = {}
+        self._idle: Dict[str, List[LaneTransport]] = {}
         self._certificates: Any = None
         self._closed = False
 
@@ -235,14 +236,12 @@ class _Lanes:
             else:
                 await lane.aclose()
 
-    def _new_lane(self, scheme: str) -> httpx.AsyncHTTPTransport:
+    def _new_lane(self, scheme: str) -> LaneTransport:
         if scheme == "https" and self._certificates is None:
             # Loading them takes longer than a request: once is enough.
             self._certificates = httpx.create_ssl_context()
-        return httpx.AsyncHTTPTransport(
-            verify=self._certificates if scheme == "https" else False,
-            limits=httpx.Limits(max_connections=1),
-        )
+            self._certificates.set_alpn_protocols(["http/1.1"])
+        return LaneTransport(self._certificates if scheme == "https" else None)
 
 
 @asynccontextmanager
