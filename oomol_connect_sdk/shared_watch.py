@@ -317,15 +317,19 @@ class SharedFollow:
 
     async def new_rows(self, task: Task) -> List[TaskLog]:
         """Return what came of the log, and fetch what did not come by itself."""
-        rows, self._rows = self._rows, []
         missing = is_ended(task) and not self._told_to_the_end
         if missing or not self._streamed_rows:
-            rows += await fetch_rows(
-                self._api, self.task_id, self.reader, deadline=self._pace.deadline
+            # Rows that came before an error are told the next time.
+            await fetch_rows(
+                self._api,
+                self.task_id,
+                self.reader,
+                deadline=self._pace.deadline,
+                fresh=self._rows,
             )
             # More may have come by the stream meanwhile, and in between.
-            meanwhile, self._rows = self._rows, []
-            rows = sorted(rows + meanwhile, key=row_order)
+            self._rows.sort(key=row_order)
+        rows, self._rows = self._rows, []
         return rows
 
     def close(self) -> None:

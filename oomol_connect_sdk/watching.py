@@ -199,9 +199,16 @@ class DirectFollow:
 
     async def new_rows(self, task: Task) -> List[TaskLog]:
         """Fetch what is new in the log."""
-        waiting, self._waiting_rows = self._waiting_rows, []
-        deadline = self._pace.deadline
-        return waiting + await fetch_rows(self._api, self._task_id, self.reader, deadline=deadline)
+        # Rows that came before an error are told the next time.
+        await fetch_rows(
+            self._api,
+            self._task_id,
+            self.reader,
+            deadline=self._pace.deadline,
+            fresh=self._waiting_rows,
+        )
+        rows, self._waiting_rows = self._waiting_rows, []
+        return rows
 
     def close(self) -> None:
         """Nothing is held open between two looks."""
@@ -239,16 +246,18 @@ async def fetch_rows(
     *,
     attempts: int | None = 1,
     deadline: Deadline | None = None,
-) -> List[TaskLog]:
+    fresh: List[TaskLog] | None = None,
+) -> None:
     """Fetch the log from where the reader is, or all of it where the server has no cursor.
 
-    Raises OutOfTimeError when that takes longer than the deadline allows.
+    Rows that are new to the reader are added to ``fresh`` as they come, also when an error
+    follows. Raises OutOfTimeError when it takes longer than the deadline allows.
     """
-    fresh: List[TaskLog] = []
     while True:
         total = deadline.check() if deadline else None
         rows = await api.logs(task_id, after=reader.last_id, total=total, attempts=attempts)
         new = reader.take(rows)
-        fresh += new
+        if fresh is not None:
+            fresh += new
         if not new or not api.pages_logs or len(rows) < api.LOG_PAGE:
-            return fresh
+            return

@@ -17,6 +17,7 @@ from oomol_connect_sdk import (
     TaskStoppedError,
     TimeoutError,
 )
+from oomol_connect_sdk.task_api import TaskApi
 
 FAST = {"interval_ms": 5, "backoff_strategy": BackoffStrategy.FIXED}
 GET = "GET /api/v1/tasks/t1"
@@ -378,3 +379,21 @@ def test_a_closed_client_says_so(face: Callable[..., Any], server: ScriptedServe
     client.close()
     with pytest.raises(OomolConnectError, match="closed"):
         client.tasks.list()
+
+
+def test_rows_that_came_before_an_error_are_heard_all_the_same(
+    face: Callable[..., Any], server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TaskApi, "LOG_PAGE", 2)
+    pages = {"Oomol-Connect-Features": "logs-after"}
+    server.on(CREATE, Reply({"task": task("running")}, headers=pages))
+    server.on(GET, Reply({"task": task("completed")}, headers=pages))
+    logs = LOGS + "?after={}&limit=2"
+    server.on(logs.format(0), {"logs": [log(1), log(2)]})
+    server.on(logs.format(2), Reply({"message": "starting"}, status=503), {"logs": [log(3)]})
+    heard: List[Any] = []
+    client = face(base_url=server.url)
+    options = {"interval_ms": 10, "on_log": heard.append}
+    result = client.tasks.run({"blockId": "p::b"}, options)
+    assert [row["id"] for row in heard] == [1, 2, 3]
+    assert result["logs"] == heard
