@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .polling import BackoffStrategy as BackoffStrategy
     from .polling import PollingOptions as PollingOptions
     from .sync import SyncOomolConnectClient as SyncOomolConnectClient
-    from .sync import SyncTaskHandle as SyncTaskHandle
+    from .sync_tasks import SyncTaskHandle as SyncTaskHandle
     from .tasks import TasksClient as TasksClient
     from .types import Applet as Applet
     from .types import AppletData as AppletData
@@ -83,7 +83,8 @@ _HOME_OF = {
         "handle": "TaskHandle",
         "packages": "PackagesClient",
         "polling": "BackoffStrategy PollingOptions",
-        "sync": "SyncOomolConnectClient SyncTaskHandle",
+        "sync": "SyncOomolConnectClient",
+        "sync_tasks": "SyncTaskHandle",
         "tasks": "TasksClient",
         "types": "Applet AppletData Block CreateTaskRequest Flow FlowInputNode InputHandle "
         "InputValue InstallTask InstallTaskResponse InstallTaskStatus "

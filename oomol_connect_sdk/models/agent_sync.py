@@ -9,7 +9,7 @@ from typing import Any
 from typing_extensions import Self
 
 from .._io import drive, iterate
-from ..sync import documented_by
+from ..sync_tasks import documented_by
 from .agent import ChatAgent, connection_options
 from .agent_config import ModelConfig, RuntimeConfig
 from .client import Models

@@ -13,7 +13,7 @@ from typing_extensions import Self, Unpack
 from .._io import drive, iterate
 from ..batch import limit_of
 from ..files import FileInput
-from ..sync import documented_by
+from ..sync_tasks import documented_by
 from .client import BATCH_LIMIT, Models, by_priority, in_given_order
 from .config import context_options, resolved, yaml_options
 from .face import Face, blocking_face
