@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import (
+    TYPE_CHECKING,
     Any,
     AsyncContextManager,
     AsyncGenerator,
@@ -23,9 +24,11 @@ import httpx
 from typing_extensions import Protocol
 
 from ._io import closing, iterate
-from ._lane import LaneTransport
 from ._punctual import PunctualBackend, PunctualTransport
 from .errors import ApiError, ConnectionFailedError, OomolConnectError
+
+if TYPE_CHECKING:
+    from ._lane import LaneTransport
 
 #: Connections a client opens at most. Requests queue in front of httpx's pool, never inside it.
 MAX_CONNECTIONS = 10
@@ -212,7 +215,7 @@ class _Lanes:
         self._closed = True
         if self._client is not None and self._client is not self._theirs:
             await self._client.aclose()
-        for lanes in self._idle.values():
+        for lanes in list(self._idle.values()):
             while lanes:
                 await lanes.pop().aclose()
 
@@ -237,6 +240,8 @@ class _Lanes:
                 await lane.aclose()
 
     def _new_lane(self, scheme: str) -> LaneTransport:
+        from ._lane import LaneTransport
+
         if scheme == "https" and self._certificates is None:
             # Loading them takes longer than a request: once is enough.
             self._certificates = httpx.create_ssl_context()

@@ -7,10 +7,11 @@ request costs, for connections that nobody shares here. A lane is what remains: 
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from collections import deque
 from contextlib import contextmanager, suppress
-from typing import Any, AsyncIterable, AsyncIterator, Deque, Iterator, Tuple, Type, cast
+from typing import Any, AsyncIterable, AsyncIterator, Deque, Dict, Iterator, Tuple, Type, cast
 
 import h11
 import httpcore
@@ -19,11 +20,16 @@ import httpx
 #: Seconds that a connection without a request is kept, as in httpx.
 KEEP_ALIVE = 5.0
 
+#: The longest head of an answer in bytes, as in httpx.
+_MAX_HEAD = 100 * 1024
+
 #: Bytes that are kept unread before the server has to wait.
 _HIGH_WATER = 1024 * 1024
 
 #: Seconds before a second address of a host is tried beside the first (RFC 8305).
 _SECOND_TRY = 0.25
+
+_LAST_PORT = 65535
 
 Origin = Tuple[bytes, bytes, int]
 
@@ -50,6 +56,8 @@ class Lane:
         """Send a request and return the head of its answer; raises httpcore's errors."""
         timeouts = request.extensions.get("timeout", {})
         url = request.url
+        if url.scheme != (b"https" if self._context else b"http"):
+            raise httpcore.UnsupportedProtocol("it begins with neither http:// nor https://")
         origin = (url.scheme, url.host, url.origin.port)
         connection = self._connection
         if connection is None or not connection.is_good_for(origin):
@@ -64,18 +72,7 @@ class Lane:
             await connection.close()
 
     async def _connected(self, origin: Origin, timeout: float | None) -> _Connection:
-        loop = asyncio.get_running_loop()
-        host = origin[1].decode("ascii")
-        secured = {"ssl": self._context, "server_hostname": host} if self._context else {}
-        opening = asyncio.ensure_future(
-            loop.create_connection(
-                lambda: _Connection(origin, loop),
-                host,
-                origin[2],
-                happy_eyeballs_delay=_SECOND_TRY,
-                **cast(Any, secured),
-            )
-        )
+        opening = asyncio.ensure_future(self._opened(origin))
         try:
             # asyncio.wait_for may swallow a cancellation that comes together with the connection.
             await asyncio.wait({opening}, timeout=timeout)
@@ -85,20 +82,40 @@ class Lane:
         if not opening.done():
             await _given_up(opening)
             raise httpcore.ConnectTimeout(f"no connection within {timeout} s")
+        return opening.result()
+
+    async def _opened(self, origin: Origin) -> _Connection:
+        loop = asyncio.get_running_loop()
+        _, host, port = origin
+        options: Dict[str, Any] = {}
+        # uvloop has no such option: it tries one address after the other.
+        if isinstance(loop, asyncio.BaseEventLoop):
+            options["happy_eyeballs_delay"] = _SECOND_TRY
+        if self._context is not None:
+            options.update(ssl=self._context, server_hostname=host.decode("ascii"))
         try:
-            _, connection = opening.result()
-        except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
+            if port > _LAST_PORT:
+                raise ValueError(f"there is no port {port}")
+            _, connection = await loop.create_connection(
+                lambda: _Connection(origin, loop), host.decode("ascii"), port, **options
+            )
+        # A name that can't be one is no OSError.
+        except (OSError, ValueError) as error:
+            raise httpcore.ConnectError(_what(error)) from error
         return connection
 
 
-async def _given_up(opening: asyncio.Task[Any]) -> None:
+async def _given_up(opening: asyncio.Task[_Connection]) -> None:
     """End the opening of a connection, and close one that has come all the same."""
+    # Not after the wait below: that may be cancelled as well.
+    opening.add_done_callback(_break_off)
     opening.cancel()
     await asyncio.wait({opening})
+
+
+def _break_off(opening: asyncio.Task[_Connection]) -> None:
     if not opening.cancelled() and opening.exception() is None:
-        _, connection = opening.result()
-        await connection.close()
+        opening.result().break_off()
 
 
 class _Connection(asyncio.Protocol):
@@ -107,7 +124,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
         self._origin = origin
         self._loop = loop
-        self._http = h11.Connection(h11.CLIENT)
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
         self._transport: asyncio.Transport
         self._received: Deque[bytes] = deque()
         self._unread = 0
@@ -127,6 +144,7 @@ class _Connection(asyncio.Protocol):
             and not self._received
             and self._http.our_state is h11.IDLE
             and self._loop.time() - self._idle_since < KEEP_ALIVE
+            and not self._is_readable()
         )
 
     async def exchange(
@@ -162,7 +180,9 @@ class _Connection(asyncio.Protocol):
 
     async def finish(self) -> None:
         """Be ready for the next request, or close when this one was broken off."""
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+        done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+        # What came behind the answer would be taken for the next one.
+        if done and not self._http.trailing_data[0]:
             self._http.start_next_cycle()
             self._idle_since = self._loop.time()
         else:
@@ -170,9 +190,15 @@ class _Connection(asyncio.Protocol):
 
     async def close(self) -> None:
         """Close the socket at once, and wait until that is done."""
-        self._ended = True
-        self._transport.abort()
+        self.break_off()
         await asyncio.wait({self._gone})
+
+    def break_off(self) -> None:
+        """Close the socket at once; who waits for it gets an error."""
+        self._ended = True
+        # Without it an answer that lasts until the server closes would seem whole.
+        self._error = self._error or ConnectionAbortedError("the connection was closed here")
+        self._transport.abort()
 
     async def _send(self, request: httpcore.Request, timeout: float | None) -> None:
         with _protocol_errors():
@@ -187,15 +213,14 @@ class _Connection(asyncio.Protocol):
             await self._write(unsent + (self._http.send(h11.EndOfMessage()) or b""), timeout)
 
     async def _write(self, data: bytes, timeout: float | None) -> None:
-        if self._ended:
+        # The transport knows first; what is written to it then is lost without a word.
+        if self._ended or self._transport.is_closing():
             raise httpcore.WriteError("the server has closed the connection")
         if data:
             self._transport.write(data)
         if self._full:
             self._writer = self._loop.create_future()
             await self._woken(self._writer, timeout, httpcore.WriteTimeout)
-            if self._ended:
-                raise httpcore.WriteError("the server has closed the connection")
 
     async def _next(self, timeout: float | None) -> Any:
         with _protocol_errors():
@@ -203,7 +228,10 @@ class _Connection(asyncio.Protocol):
                 event = self._http.next_event()
                 if event is not h11.NEED_DATA:
                     return event
-                self._http.receive_data(await self._read(timeout))
+                data = await self._read(timeout)
+                if not data and self._http.their_state is h11.SEND_RESPONSE:
+                    raise httpcore.RemoteProtocolError("the server closed without an answer")
+                self._http.receive_data(data)
 
     async def _read(self, timeout: float | None) -> bytes:
         if not self._received and not self._ended:
@@ -211,13 +239,24 @@ class _Connection(asyncio.Protocol):
             await self._woken(self._reader, timeout, httpcore.ReadTimeout)
         if not self._received:
             if self._error is not None:
-                raise httpcore.ReadError(str(self._error)) from self._error
+                raise httpcore.ReadError(_what(self._error)) from self._error
             return b""
         data = self._received.popleft()
         if self._unread >= _HIGH_WATER > self._unread - len(data) and not self._ended:
             self._transport.resume_reading()
         self._unread -= len(data)
         return data
+
+    def _is_readable(self) -> bool:
+        """Tell whether something came that the event loop has yet to see, such as the end."""
+        socket = self._transport.get_extra_info("socket")
+        if socket is None:
+            return True
+        if not hasattr(select, "poll"):
+            return bool(select.select([socket], [], [], 0)[0])
+        poll = select.poll()
+        poll.register(socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     async def _woken(
         self, waiter: asyncio.Future[None], timeout: float | None, late: Type[Exception]
@@ -246,15 +285,16 @@ class _Connection(asyncio.Protocol):
         _wake(self._reader)
 
     def eof_received(self) -> bool:
-        """The server has sent all it will."""
+        """The server has sent all it will, and so needs no more of the request."""
         self._ended = True
         _wake(self._reader)
+        _wake(self._writer)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing can be read or written any more."""
         self._ended = True
-        self._error = exc
+        self._error = exc or self._error
         for waiter in (self._reader, self._writer, self._gone):
             _wake(waiter)
 
@@ -285,6 +325,10 @@ class _Body:
 def _wake(waiter: asyncio.Future[None] | None) -> None:
     if waiter is not None and not waiter.done():
         waiter.set_result(None)
+
+
+def _what(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 @contextmanager
