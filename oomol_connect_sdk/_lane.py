@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 import ssl
 from collections import deque
 from contextlib import contextmanager, suppress
-from typing import Any, AsyncIterable, AsyncIterator, Deque, Dict, Iterator, Tuple, Type, cast
+from ipaddress import ip_address
+from typing import Any, AsyncIterable, AsyncIterator, Deque, Dict, Iterator, List, Tuple, Type, cast
 
 import h11
 import httpcore
@@ -76,41 +78,84 @@ class Lane:
         try:
             # asyncio.wait_for may swallow a cancellation that comes together with the connection.
             await asyncio.wait({opening}, timeout=timeout)
+            if opening.done():
+                return opening.result()
         except asyncio.CancelledError:
-            await _given_up(opening)
+            _give_up(opening)
+            await asyncio.wait({opening})
             raise
-        if not opening.done():
-            await _given_up(opening)
-            raise httpcore.ConnectTimeout(f"no connection within {timeout} s")
-        return opening.result()
+        _give_up(opening)
+        await asyncio.wait({opening})
+        raise httpcore.ConnectTimeout(f"no connection within {timeout} s")
 
     async def _opened(self, origin: Origin) -> _Connection:
-        loop = asyncio.get_running_loop()
-        _, host, port = origin
-        options: Dict[str, Any] = {}
-        # uvloop has no such option: it tries one address after the other.
-        if isinstance(loop, asyncio.BaseEventLoop):
-            options["happy_eyeballs_delay"] = _SECOND_TRY
-        if self._context is not None:
-            options.update(ssl=self._context, server_hostname=host.decode("ascii"))
+        """Try the addresses of the host, one more whenever the others take their time.
+
+        asyncio can do that, but leaves sockets open when it is cancelled; uvloop can not.
+        """
+        attempts: List[asyncio.Task[_Connection]] = []
+        winner = None
         try:
-            if port > _LAST_PORT:
-                raise ValueError(f"there is no port {port}")
+            addresses = await _addresses(origin)
+            for address in addresses:
+                attempts.append(asyncio.ensure_future(self._opened_at(address, origin)))
+                winner = await _winner(attempts, None if address is addresses[-1] else _SECOND_TRY)
+                if winner is not None:
+                    return winner.result()
+            return attempts[0].result()
+        finally:
+            losers = [attempt for attempt in attempts if attempt is not winner]
+            for attempt in losers:
+                _give_up(attempt)
+            # The winner would be lost if a cancellation came in here.
+            if losers and winner is None:
+                await asyncio.wait(losers)
+
+    async def _opened_at(self, address: str, origin: Origin) -> _Connection:
+        loop = asyncio.get_running_loop()
+        secured: Dict[str, Any] = {}
+        if self._context is not None:
+            secured = {"ssl": self._context, "server_hostname": origin[1].decode("ascii")}
+        with _connect_errors():
             _, connection = await loop.create_connection(
-                lambda: _Connection(origin, loop), host.decode("ascii"), port, **options
+                lambda: _Connection(origin, loop), address, origin[2], **secured
             )
-        # A name that can't be one is no OSError.
-        except (OSError, ValueError) as error:
-            raise httpcore.ConnectError(_what(error)) from error
         return connection
 
 
-async def _given_up(opening: asyncio.Task[_Connection]) -> None:
-    """End the opening of a connection, and close one that has come all the same."""
-    # Not after the wait below: that may be cancelled as well.
+async def _addresses(origin: Origin) -> List[str]:
+    host, port = origin[1].decode("ascii"), origin[2]
+    if port > _LAST_PORT:
+        raise httpcore.ConnectError(f"there is no port {port}")
+    with suppress(ValueError):
+        return [str(ip_address(host))]
+    with _connect_errors():
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+async def _winner(
+    attempts: List[asyncio.Task[_Connection]], timeout: float | None
+) -> asyncio.Task[_Connection] | None:
+    """Wait until one has succeeded; None when all have failed or ``timeout`` is over."""
+    running = {attempt for attempt in attempts if not attempt.done()}
+    while running:
+        done, running = await asyncio.wait(
+            running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        for attempt in done:
+            if attempt.exception() is None:
+                return attempt
+        if not done:
+            return None
+    return None
+
+
+def _give_up(opening: asyncio.Task[_Connection]) -> None:
+    """End the opening of a connection, and close one that comes all the same."""
     opening.add_done_callback(_break_off)
     opening.cancel()
-    await asyncio.wait({opening})
 
 
 def _break_off(opening: asyncio.Task[_Connection]) -> None:
@@ -249,13 +294,13 @@ class _Connection(asyncio.Protocol):
 
     def _is_readable(self) -> bool:
         """Tell whether something came that the event loop has yet to see, such as the end."""
-        socket = self._transport.get_extra_info("socket")
-        if socket is None:
+        ours = self._transport.get_extra_info("socket")
+        if ours is None:
             return True
         if not hasattr(select, "poll"):
-            return bool(select.select([socket], [], [], 0)[0])
+            return bool(select.select([ours], [], [], 0)[0])
         poll = select.poll()
-        poll.register(socket, select.POLLIN)
+        poll.register(ours, select.POLLIN)
         return bool(poll.poll(0))
 
     async def _woken(
@@ -329,6 +374,15 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 
 def _what(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+@contextmanager
+def _connect_errors() -> Iterator[None]:
+    try:
+        yield
+    # A name that can't be one is no OSError.
+    except (OSError, ValueError) as error:
+        raise httpcore.ConnectError(_what(error)) from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import sys
 from typing import Any, Dict
 
 import aiohttp
-from measure import measured
+from measure import counted_by, measured
 
 
 async def main(base_url: str, token: str, block: str, count: int, stats_url: str) -> None:
@@ -40,7 +40,7 @@ async def main(base_url: str, token: str, block: str, count: int, stats_url: str
             return task
 
         watcher = asyncio.ensure_future(watch())
-        await measured(run_one, count, stats_url)
+        await measured(run_one, count, counted_by(stats_url))
         watcher.cancel()
 
 

@@ -14,11 +14,12 @@ from typing import Any, Awaitable, Callable, List
 RunOne = Callable[[], Awaitable[Any]]
 
 
-async def measured(run_one: RunOne, count: int, stats_url: str = "") -> None:
-    """Run ``count`` tasks at once and print what it took, after one that warms everything up.
+#: Tells how many requests there have been.
+Requests = Callable[[], int]
 
-    ``stats_url`` is where a server tells how many requests it had.
-    """
+
+async def measured(run_one: RunOne, count: int, requests: Requests) -> None:
+    """Run ``count`` tasks at once and print what it took, after one that warms everything up."""
     lags: List[float] = []
     errors: List[str] = []
 
@@ -36,7 +37,7 @@ async def measured(run_one: RunOne, count: int, stats_url: str = "") -> None:
 
     await one()
     lags.clear()
-    before = _requests(stats_url)
+    before = requests()
     cpu, wall = time.process_time(), time.monotonic()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     await asyncio.gather(*[one() for _ in range(count)])
@@ -48,14 +49,17 @@ async def measured(run_one: RunOne, count: int, stats_url: str = "") -> None:
         "lag_p50_s": lags[len(lags) // 2] if lags else None,
         "lag_p99_s": lags[int(len(lags) * 0.99)] if lags else None,
         "memory_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024,
-        "requests_per_task": (_requests(stats_url) - before) / count if stats_url else None,
+        "requests_per_task": (requests() - before) / count,
         "error": errors[0][:200] if errors else None,
     }
     json.dump(report, sys.stdout)
 
 
-def _requests(url: str) -> int:
-    if not url:
-        return 0
-    with urllib.request.urlopen(url) as answer:
-        return sum(json.loads(answer.read()).values())
+def counted_by(stats_url: str) -> Requests:
+    """Ask the server, at the address where it tells."""
+
+    def requests() -> int:
+        with urllib.request.urlopen(stats_url) as answer:
+            return sum(json.loads(answer.read()).values())
+
+    return requests

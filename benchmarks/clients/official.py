@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Any
 
-from measure import measured
+from measure import counted_by, measured
 
 from oomol_connect_sdk import OomolConnectClient
 
@@ -18,7 +18,7 @@ async def main(base_url: str, token: str, block: str, count: int, stats_url: str
         async def run_one() -> Any:
             return (await client.tasks.run({"blockId": block, "inputValues": {}}))["task"]
 
-        await measured(run_one, count, stats_url)
+        await measured(run_one, count, counted_by(stats_url))
 
 
 asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]))

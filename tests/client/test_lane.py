@@ -365,7 +365,8 @@ async def test_no_more_of_a_body_is_made_for_a_connection_that_is_gone(
         connection = await peer.accept()
         await head_of(connection)
         reset(connection)
-        for made in range(1000):
+        for number in range(1000):
+            made = number
             yield b"more"
 
     with pytest.raises(httpx.ReadError):
@@ -694,3 +695,45 @@ async def test_a_server_that_speaks_no_tls_is_a_failed_connection(
             await calling
     assert not caught.value.outcome_unknown
     gc.collect()
+
+
+async def resolved(*found: str) -> List[Any]:
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in found]
+
+
+async def test_a_second_address_is_tried_when_the_first_one_refuses(
+    lane: LaneTransport, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    # The listener takes connections at 127.0.0.1 alone.
+    addresses = resolved("127.0.0.2", "127.0.0.1")
+    monkeypatch.setattr(loop, "getaddrinfo", lambda *args, **kwargs: addresses)
+    asking = asyncio.ensure_future(ask(lane, f"http://localhost:{peer.port}/"))
+    connection = await peer.accept()
+    await head_of(connection)
+    connection.sendall(OK)
+    assert await asking == b"ok"
+
+
+async def test_of_two_addresses_the_one_that_answers_first_is_used(
+    peer: Peer, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    server = Secured(answers=1)
+    await server.start(trusted)
+    port = httpx.URL(server.url).port
+    silent = socket.socket()
+    silent.bind(("127.0.0.2", port or 0))
+    silent.listen(1)
+    silent.setblocking(False)
+    addresses = resolved("127.0.0.2", "127.0.0.1")
+    monkeypatch.setattr(loop, "getaddrinfo", lambda *args, **kwargs: addresses)
+    lane = LaneTransport(httpx.create_ssl_context())
+    assert await ask(lane, server.url) == b'{"tasks":[]}'
+    # Nothing is left of the other attempt.
+    forsaken, _ = await loop.sock_accept(silent)
+    assert await is_closed(forsaken)
+    await lane.aclose()
+    for each in (forsaken, silent):
+        each.close()
+    server.stop()
