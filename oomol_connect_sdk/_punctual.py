@@ -46,7 +46,11 @@ class PunctualBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connect, to the end at most."""
         left = self.left(timeout, httpcore.ConnectTimeout)
-        stream = self._sockets.connect_tcp(host, port, left, local_address, socket_options)
+        try:
+            stream = self._sockets.connect_tcp(host, port, left, local_address, socket_options)
+        except ValueError as error:
+            # A name that can't be one.
+            raise httpcore.ConnectError(str(error)) from error
         return _PunctualStream(stream, self)
 
     def left(self, timeout: float | None, late: Type[Exception]) -> float | None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Awaitable, Callable, Dict, Union
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from typing_extensions import Literal, TypedDict
 
@@ -175,9 +175,18 @@ def _url(url: Any, option: str) -> str:
         raise ValueError(f"{option} must hold no user name or password: use default_headers")
     if parts.scheme not in ("", "http", "https") or (parts.scheme and not parts.hostname):
         raise ValueError(f"{option} must be an http:// or https:// address, not {url!r}")
+    if not _has_usable_port(parts):
+        raise ValueError(f"{option} has a port that is none: {url!r}")
     if parts.query or parts.fragment:
         raise ValueError(f"{option} must have no query and no fragment: {url!r}")
     return url.rstrip("/")
+
+
+def _has_usable_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _token(value: Any) -> Token | None:

@@ -66,6 +66,8 @@ def test_the_environment_fills_what_was_not_given(
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
+        ({"base_url": "http://localhost:99999"}, "a port that is none"),
+        ({"base_url": "http://localhost:x"}, "a port that is none"),
         ({"base_url": "ftp://x/api"}, "http:// or https://"),
         ({"base_url": "http:///api"}, "http:// or https://"),
         ({"base_url": "http://user:secret@x/api"}, "user name"),
@@ -89,6 +91,13 @@ def test_an_unusable_option_is_named(face: Callable[..., Any], options: Any, fau
 def test_a_client_without_a_server_says_how_to_name_one(face: Callable[..., Any]) -> None:
     with pytest.raises(OomolConnectError, match="OOMOL_CONNECT_BASE_URL"):
         face(base_url="/api").tasks.list()
+
+
+def test_a_name_that_can_be_no_host_is_a_failed_connection(face: Callable[..., Any]) -> None:
+    client = face(base_url="http://a..b/api", max_retries=0)
+    with pytest.raises(ConnectionFailedError) as caught:
+        client.tasks.list()
+    assert not caught.value.outcome_unknown
 
 
 def test_no_secret_is_shown(face: Callable[..., Any], server: ScriptedServer) -> None:
