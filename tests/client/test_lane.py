@@ -542,12 +542,16 @@ async def test_an_address_of_ipv6_is_connected_to() -> None:
     peer.close()
 
 
+async def test_a_port_that_is_none_is_a_failed_connection(lane: LaneTransport) -> None:
+    with pytest.raises(httpx.ConnectError, match="99999"):
+        await lane.handle_async_request(httpx.Request("GET", "http://127.0.0.1:99999/"))
+
+
 @pytest.mark.parametrize(
     ("address", "fault"),
     [
         ("http://a..b/api", "label empty"),
         (f"http://{'a' * 70}.example.com/api", "label"),
-        ("http://127.0.0.1:99999/api", "99999"),
         ("http://127.0.0.1:1/api", "refused|failed"),
     ],
 )
